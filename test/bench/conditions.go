@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// A machine is under what conditions a run was made.
+type machine struct {
+	Date       string
+	Processor  string
+	Cores      int
+	Kernel     string
+	System     string
+	Go         string
+	LoadBefore string
+	Programs   map[string]string // peer → version
+}
+
+func conditions(b *rig) machine {
+	m := machine{
+		Date:       time.Now().UTC().Format(time.DateTime) + " UTC",
+		Processor:  lineOf("/proc/cpuinfo", "model name"),
+		Cores:      runtime.NumCPU(),
+		System:     strings.Trim(lineOf("/etc/os-release", "PRETTY_NAME"), `"`),
+		Go:         runtime.Version(),
+		LoadBefore: loadAverage(),
+		Programs:   map[string]string{},
+	}
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	m.Kernel = strings.TrimSpace(string(kernel))
+	for _, p := range b.peers {
+		m.Programs[p.name] = strings.TrimSpace(p.version)
+	}
+	return m
+}
+
+func (m machine) write(w io.Writer) {
+	fmt.Fprintf(w, "%s; %s, %d cores; %s, Linux %s; %s; load before %s\n",
+		m.Date, m.Processor, m.Cores, m.System, m.Kernel, m.Go, m.LoadBefore)
+	fmt.Fprintln(w, "ECDSA P-256, TLS 1.3, X25519, AES-128-GCM; processor time is user and system of the whole process tree")
+	for _, name := range []string{"naive", "haproxy", "smtpseal"} {
+		if version, ok := m.Programs[name]; ok {
+			fmt.Fprintf(w, "%s: %s\n", name, version)
+		}
+	}
+}
+
+// lineOf is the value in the first line of a file that begins with key.
+func lineOf(file, key string) string {
+	text, _ := os.ReadFile(file)
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, key); ok {
+			return strings.TrimLeft(strings.TrimSpace(rest), ":= \t")
+		}
+	}
+	return "unknown"
+}
+
+func loadAverage() string {
+	text, _ := os.ReadFile("/proc/loadavg")
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+)
+
+// messageLeft is the size of the message after which a session idles.
+const messageLeft = 100 << 10
+
+// measureIdle opens many sessions, lets them idle, has each send a message
+// and lets them idle again. From each figure what the peer had before the
+// first of them is taken off; a few sessions come and go before that, so
+// that code and tables are in memory already.
+func measureIdle(ctx context.Context, b *rig, i *instance) ([]float64, error) {
+	message := newBody(ordinaryPattern(), messageLeft)
+	err := parallel(ctx, workers, 20, func(ctx context.Context, _, _ int) error {
+		return visit(ctx, i.implicit, func(s *session) error { return s.send(message) })
+	})
+	if err != nil {
+		return nil, errors.Join(err, i.ended())
+	}
+	baseline, err := i.settled(ctx, b.size.settles)
+	if err != nil {
+		return nil, err
+	}
+	sessions := make([]*session, b.size.idle)
+	defer func() {
+		for _, s := range sessions {
+			if s != nil {
+				s.close()
+			}
+		}
+	}()
+	steps := []func(ctx context.Context, _, op int) error{
+		func(ctx context.Context, _, op int) (err error) {
+			// Not the context of parallel, whose end would close them.
+			sessions[op], err = i.implicit.open(context.WithoutCancel(ctx))
+			return err
+		},
+		func(_ context.Context, _, op int) error {
+			if err := sessions[op].ehlo(); err != nil {
+				return err
+			}
+			return sessions[op].send(message)
+		},
+	}
+	var figures []float64
+	for _, step := range steps {
+		if err := parallel(ctx, workers, len(sessions), step); err != nil {
+			return nil, errors.Join(err, i.ended())
+		}
+		now, err := i.settled(ctx, b.size.settles)
+		if err != nil {
+			return nil, errors.Join(err, i.ended())
+		}
+		figures = append(figures, float64(now-baseline)/1024/float64(len(sessions)))
+	}
+	return figures, nil
+}

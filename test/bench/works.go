@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A row is one figure of the table, with the targets for the proxy under
+// test; a target of 0 is none.
+type row struct {
+	Name          string
+	Unit          string
+	BesideNaive   float64 // at most so many times the naive proxy's, in the same repeat
+	BesideHAProxy float64 // … HAProxy's
+	AtMost        float64 // the figure itself
+	AtLeast       float64
+}
+
+// A work is something to do to an instance, and the rows it yields one figure
+// each for, in their order.
+type work struct {
+	name     string // for -only and the progress
+	startTLS bool   // only for peers that can
+	rows     []row
+	run      func(ctx context.Context, b *rig, i *instance) ([]float64, error)
+}
+
+// size is how much of each work is done.
+type size struct {
+	visits  int // connections, a measurement
+	reuse   int // messages on one connection
+	bodies  int // large bodies
+	large   int // octets of one
+	noops   int // round trips
+	idle    int // sessions at once
+	settles settling
+}
+
+var (
+	fullSize = size{visits: 2000, reuse: 4000, bodies: 8, large: 50 << 20, noops: 3000, idle: 5000,
+		settles: settling{Still: 8 * time.Second, Most: 20 * time.Second}}
+	quickSize = size{visits: 200, reuse: 400, bodies: 1, large: 8 << 20, noops: 300, idle: 200,
+		settles: settling{Still: 500 * time.Millisecond, Most: 2 * time.Second}}
+)
+
+// works are measured in this order.
+var works = []work{
+	{name: "handshake", run: measureHandshake, rows: []row{
+		{Name: "connect, handshake, EHLO, QUIT on 465", Unit: "µs", BesideNaive: 1.05, BesideHAProxy: 0.80}}},
+	{name: "resumed", run: measureResumed, rows: []row{
+		{Name: "the same, resumed", Unit: "µs", BesideNaive: 1.05, BesideHAProxy: 0.80},
+		{Name: "offered resumptions taken", Unit: "%", AtLeast: 100}}},
+	{name: "starttls", startTLS: true, run: measureStartTLS, rows: []row{
+		{Name: "the same by STARTTLS on 587", Unit: "µs", BesideNaive: 1.05}}},
+	{name: "wall", startTLS: true, run: measureWall, rows: []row{
+		{Name: "wall time of a session on 465", Unit: "ms"},
+		{Name: "wall time of a session on 587", Unit: "ms"},
+		{Name: "587 beyond 465", Unit: "ms", AtMost: 2}}},
+	{name: "message", run: measureMessage, rows: []row{
+		{Name: "one 10 KiB message a connection", Unit: "µs", BesideNaive: 1.00, BesideHAProxy: 0.85}}},
+	{name: "reuse", run: measureReuse, rows: []row{
+		{Name: "many 10 KiB messages on one connection", Unit: "µs", BesideNaive: 1.00, BesideHAProxy: 1.05}}},
+	{name: "bulk", run: measureBulk, rows: []row{
+		{Name: "a 50 MiB body", Unit: "s/GiB", BesideNaive: 0.70, BesideHAProxy: 0.65}}},
+	{name: "hostile", run: measureHostile, rows: hostileRows()},
+	{name: "noop", run: measureNoop, rows: []row{
+		{Name: "NOOP round trip added, median", Unit: "µs", BesideNaive: 1.00, BesideHAProxy: 1.00}}},
+	{name: "idle", run: measureIdle, rows: []row{
+		{Name: "memory per idle session, before any mail", Unit: "KiB", BesideNaive: 0.40, BesideHAProxy: 1.1},
+		{Name: "the same after a 100 KiB message each", Unit: "KiB", BesideNaive: 0.45, BesideHAProxy: 3.5}}},
+}
+
+func hostileRows() []row {
+	var rows []row
+	for _, h := range hostileBodies {
+		rows = append(rows, row{Name: "a body of " + h.name, Unit: "× ordinary", AtMost: 3})
+	}
+	return rows
+}
+
+// each does ops operations by f and returns the processor time of one in
+// microseconds. A tenth as many come before, uncounted.
+func (i *instance) each(ctx context.Context, n, ops int, f func(ctx context.Context, worker, op int) error) (float64, error) {
+	if err := parallel(ctx, n, max(n, ops/10), f); err != nil {
+		return 0, errors.Join(err, i.ended())
+	}
+	used, _, err := i.processor(func() error { return parallel(ctx, n, ops, f) })
+	return microseconds(used) / float64(ops), err
+}
+
+func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+
+func one(value float64, err error) ([]float64, error) { return []float64{value}, err }
+
+func measureHandshake(ctx context.Context, b *rig, i *instance) ([]float64, error) {
+	return one(i.visits(ctx, b, i.implicit, nil))
+}
+
+func measureStartTLS(ctx context.Context, b *rig, i *instance) ([]float64, error) {
+	return one(i.visits(ctx, b, i.upgraded, nil))
+}
+
+func measureMessage(ctx context.Context, b *rig, i *instance) ([]float64, error) {
+	message := newBody(ordinaryPattern(), 10<<10)
+	return one(i.visits(ctx, b, i.implicit, func(s *session) error { return s.send(message) }))
+}
+
+func (i *instance) visits(ctx context.Context, b *rig, d *dialer, during func(*session) error) (float64, error) {
+	return i.each(ctx, workers, b.size.visits, func(ctx context.Context, _, _ int) error {
+		return visit(ctx, d, during)
+	})
+}
+
+// measureResumed counts too which offers were taken. The uncounted
+// sessions before give each worker its first ticket.
+func measureResumed(ctx context.Context, b *rig, i *instance) ([]float64, error) {
+	var dialers [workers]*dialer
+	var offered, taken [workers]int
+	for w := range dialers {
+		dialers[w] = i.implicit.resuming()
+		if err := visit(ctx, dialers[w], nil); err != nil {
+			return nil, err
+		}
+	}
+	used, err := i.each(ctx, workers, b.size.visits, func(ctx context.Context, w, _ int) error {
+		if _, ok := dialers[w].config.ClientSessionCache.Get(serverName); ok {
+			offered[w]++
+		}
+		return visit(ctx, dialers[w], func(s *session) error {
+			if s.tls.ConnectionState().DidResume {
+				taken[w]++
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	var allOffered, allTaken int
+	for w := range dialers {
+		allOffered += offered[w]
+		allTaken += taken[w]
+	}
+	if allOffered == 0 {
+		return nil, errors.New("no ticket was ever given: nothing to resume")
+	}
+	return []float64{used, 100 * float64(allTaken) / float64(allOffered)}, nil
+}
+
+// measureWall alternates the two ways, one session at a time: an unloaded
+// machine is the point here.
+func measureWall(ctx context.Context, b *rig, i *instance) ([]float64, error) {
+	var times [2][]time.Duration
+	for range b.size.visits / 5 {
+		for way, d := range []*dialer{i.implicit, i.upgraded} {
+			began := time.Now()
+			if err := visit(ctx, d, nil); err != nil {
+				return nil, errors.Join(err, i.ended())
+			}
+			times[way] = append(times[way], time.Since(began))
+		}
+	}
+	direct, upgraded := microseconds(median(times[0]))/1e3, microseconds(median(times[1]))/1e3
+	return []float64{direct, upgraded, upgraded - direct}, nil
+}
+
+func measureReuse(ctx context.Context, b *rig, i *instance) ([]float64, error) {
+	message := newBody(ordinaryPattern(), 10<<10)
+	s, err := i.implicit.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	if err := s.ehlo(); err != nil {
+		return nil, err
+	}
+	return one(i.each(ctx, 1, b.size.reuse, func(context.Context, int, int) error { return s.send(message) }))
+}
+
+func measureBulk(ctx context.Context, b *rig, i *instance) ([]float64, error) {
+	return one(i.bulk(ctx, b, ordinaryPattern(), b.size.bodies))
+}
+
+// bulk is the processor time for a large body of the pattern, one a
+// connection, in seconds for a GiB.
+func (i *instance) bulk(ctx context.Context, b *rig, pattern []byte, bodies int) (float64, error) {
+	large := newBody(pattern, b.size.large)
+	used, err := i.each(ctx, 1, bodies, func(ctx context.Context, _, _ int) error {
+		return visit(ctx, i.implicit, func(s *session) error { return s.send(large) })
+	})
+	return used / 1e6 * (1 << 30) / float64(large.length), err
+}
+
+// measureHostile compares with an ordinary body through the same instance.
+func measureHostile(ctx context.Context, b *rig, i *instance) ([]float64, error) {
+	bodies := max(1, b.size.bodies/4)
+	ordinary, err := i.bulk(ctx, b, ordinaryPattern(), bodies)
+	if err != nil {
+		return nil, err
+	}
+	var ratios []float64
+	for _, h := range hostileBodies {
+		used, err := i.bulk(ctx, b, []byte(h.pattern), bodies)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", h.name, err)
+		}
+		ratios = append(ratios, used/ordinary)
+	}
+	return ratios, nil
+}
+
+// measureNoop takes turns between the peer and the sink itself, so that what
+// the machine does meanwhile meets both.
+func measureNoop(ctx context.Context, b *rig, i *instance) ([]float64, error) {
+	const turn = 100
+	var times [2][]time.Duration
+	var sessions [2]*session
+	for n, d := range []*dialer{b.dialer(plain, b.plain), i.implicit} {
+		s, err := d.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer s.close()
+		if err := s.ehlo(); err != nil {
+			return nil, err
+		}
+		sessions[n] = s
+	}
+	for range b.size.noops / turn {
+		for n, s := range sessions {
+			for range turn {
+				began := time.Now()
+				if err := s.noop(); err != nil {
+					return nil, errors.Join(err, i.ended())
+				}
+				times[n] = append(times[n], time.Since(began))
+			}
+		}
+	}
+	return []float64{microseconds(median(times[1]) - median(times[0]))}, nil
+}
