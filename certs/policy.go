@@ -1,0 +1,169 @@
+package certs
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Policy is what a listener demands of TLS. Its fields are the configuration's;
+// the explicit ones replace the named policy's part.
+type Policy struct {
+	Name           string   // modern (1.3), intermediate (1.2+), legacy (1.0+); empty: intermediate
+	MinVersion     string   // 1.0, 1.1, 1.2 or 1.3; empty: the policy's
+	CipherSuites   []string // IANA names, for TLS up to 1.2; empty: the policy's
+	Curves         []string // key exchanges; empty: all that Go offers, post-quantum first
+	SessionTickets string   // per_process or off; empty: per_process
+	ClientAuth     string   // off, request or require; empty: off
+	ClientCAFile   string   // PEM: who signs client certificates
+}
+
+// TLSConfig returns the configuration of one listener. Each call makes one with
+// its own session-ticket keys, and listeners must not share one: a ticket from
+// a listener without client certificates would open one that requires them
+// (the class of CVE-2025-23419).
+//
+// A client that offers ALPN protocols must offer smtp; one that offers none,
+// as all mail clients do, is served. No policy uses GODEBUG: explicit
+// versions and suites do all that is needed.
+func (s *Source) TLSConfig(p Policy) (*tls.Config, error) {
+	c := &tls.Config{GetCertificate: s.getCertificate, NextProtos: []string{"smtp"}}
+	for _, step := range []func(*tls.Config) error{p.versions, p.suites, p.curves, p.tickets, p.clients} {
+		if err := step(c); err != nil {
+			return nil, fmt.Errorf("tls policy: %w", err)
+		}
+	}
+	return c, nil
+}
+
+func (p Policy) versions(c *tls.Config) error {
+	switch p.Name {
+	case "modern":
+		c.MinVersion = tls.VersionTLS13
+	case "", "intermediate":
+		c.MinVersion = tls.VersionTLS12
+	case "legacy":
+		c.MinVersion = tls.VersionTLS10
+	default:
+		return unknown("policy", p.Name, []string{"modern", "intermediate", "legacy"})
+	}
+	if p.MinVersion == "" {
+		return nil
+	}
+	version, ok := lookup(versions, p.MinVersion)
+	if !ok {
+		return unknown("min_version", p.MinVersion, keys(versions))
+	}
+	c.MinVersion = version
+	return nil
+}
+
+// suites chooses the suites of TLS 1.0 to 1.2. A minimum below 1.2 brings the
+// legacy suites with it whatever the policy's name, since 1.0 and 1.1 can do
+// nothing with the modern ones.
+func (p Policy) suites(c *tls.Config) error {
+	if len(p.CipherSuites) == 0 {
+		c.CipherSuites = modernSuites
+		if p.Name == "legacy" || c.MinVersion < tls.VersionTLS12 {
+			c.CipherSuites = slices.Concat(modernSuites, legacySuites)
+		}
+		return nil
+	}
+	if c.MinVersion == tls.VersionTLS13 {
+		return errors.New("cipher_suites: have no effect with TLS 1.3 alone, whose suites cannot be chosen: remove them, or set min_version 1.2")
+	}
+	known := suites()
+	for _, name := range p.CipherSuites {
+		id, ok := lookup(known, name)
+		if !ok {
+			return unknown("cipher_suites", name, keys(known))
+		}
+		c.CipherSuites = append(c.CipherSuites, id)
+	}
+	return nil
+}
+
+// curves limits the key exchanges. Their order has no meaning: since Go 1.24
+// crypto/tls has its own.
+func (p Policy) curves(c *tls.Config) error {
+	for _, name := range p.Curves {
+		id, ok := lookup(curves, name)
+		if !ok {
+			return unknown("curves", name, keys(curves))
+		}
+		c.CurvePreferences = append(c.CurvePreferences, id)
+	}
+	return nil
+}
+
+func (p Policy) tickets(c *tls.Config) error {
+	switch p.SessionTickets {
+	case "", "per_process": // crypto/tls makes keys, and a new one every day
+	case "off":
+		c.SessionTicketsDisabled = true
+	case "shared":
+		return errors.New("session_tickets: shared is not supported yet: write per_process or off")
+	default:
+		return unknown("session_tickets", p.SessionTickets, []string{"per_process", "off"})
+	}
+	return nil
+}
+
+func (p Policy) clients(c *tls.Config) error {
+	switch p.ClientAuth {
+	case "", "off":
+		return nil
+	case "request":
+		c.ClientAuth = tls.VerifyClientCertIfGiven
+	case "require":
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+	default:
+		return unknown("client_auth", p.ClientAuth, []string{"off", "request", "require"})
+	}
+	if p.ClientCAFile == "" {
+		return fmt.Errorf("client_auth %s: no client_ca_file: name a PEM file of the CAs that sign client certificates", p.ClientAuth)
+	}
+	pool, err := loadPool(p.ClientCAFile)
+	if err != nil {
+		return fmt.Errorf("client_ca_file: %w", err)
+	}
+	c.ClientCAs = pool
+	return nil
+}
+
+// loadPool reads CA certificates. One that cannot be parsed is an error, where
+// AppendCertsFromPEM would leave it out in silence.
+func loadPool(path string) (*x509.CertPool, error) {
+	data, _, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pool, count := x509.NewCertPool(), 0
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: certificate %d: %w", path, count+1, err)
+		}
+		pool.AddCert(cert)
+		count++
+	}
+	if count == 0 {
+		return nil, fmt.Errorf("%s: no certificate in it: it must hold PEM blocks of type CERTIFICATE", path)
+	}
+	return pool, nil
+}
+
+func unknown(key, value string, good []string) error {
+	return fmt.Errorf("%s: unknown %q: use %s", key, value, strings.Join(good, ", "))
+}

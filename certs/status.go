@@ -1,0 +1,88 @@
+package certs
+
+import (
+	"crypto/x509"
+	"strings"
+	"time"
+)
+
+// A Certificate is what a status page shows of one certificate in use.
+type Certificate struct {
+	Names     []string
+	Issuer    string // the issuer's common name, or its whole subject
+	Serial    string // hexadecimal
+	NotBefore time.Time
+	NotAfter  time.Time
+	Source    string // the path of the certificate file, or "internal"
+	LastError string // why there is no newer one; empty: all is well
+	Loads     int    // certificates taken into use since Open, the first included
+	Rejected  int    // distinct contents that were looked at and not taken
+}
+
+// Certificates returns a snapshot, in the order of the configuration.
+func (s *Source) Certificates() []Certificate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Certificate, 0, len(s.keepers))
+	for _, k := range s.keepers {
+		all = append(all, k.status())
+	}
+	return all
+}
+
+// Names returns every name that is served, in the order of the configuration,
+// none twice. Wildcards and IP addresses are among them.
+func (s *Source) Names() []string {
+	var names []string
+	seen := map[string]bool{}
+	for _, c := range s.Certificates() {
+		for _, name := range c.Names {
+			if !seen[name] {
+				seen[name] = true
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+func describe(leaf *x509.Certificate) Certificate {
+	issuer := leaf.Issuer.CommonName
+	if issuer == "" {
+		issuer = leaf.Issuer.String()
+	}
+	return Certificate{
+		Names:     leafNames(leaf),
+		Issuer:    issuer,
+		Serial:    leaf.SerialNumber.Text(16),
+		NotBefore: leaf.NotBefore,
+		NotAfter:  leaf.NotAfter,
+	}
+}
+
+// leafNames returns what a certificate is for: its DNS names, else its common
+// name, else its addresses.
+func leafNames(leaf *x509.Certificate) []string {
+	if names := dnsNames(leaf); len(names) > 0 {
+		return names
+	}
+	var names []string
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
+}
+
+// dnsNames returns the DNS names in lower case. The common name counts only
+// where there are no alternative names (RFC 6125 section 6.4.4): clients that
+// old are still among those who send mail.
+func dnsNames(leaf *x509.Certificate) []string {
+	var names []string
+	for _, name := range leaf.DNSNames {
+		names = append(names, strings.ToLower(strings.TrimSuffix(name, ".")))
+	}
+	if len(names) == 0 && len(leaf.IPAddresses) == 0 && leaf.Subject.CommonName != "" {
+		names = append(names, strings.ToLower(leaf.Subject.CommonName))
+	}
+	return names
+}
