@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"smtpseal/config"
+)
+
+// adviseListen says why an address could not be opened, and what to do.
+func adviseListen(listener string, addr config.Address, err error) error {
+	remedy := listenRemedy(addr, err)
+	// net.OpError repeats the address; its cause alone reads better here.
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		err = call.Err
+	}
+	err = fmt.Errorf("listen %s (listener %s): %w", addr, listener, err)
+	if remedy == "" {
+		return err
+	}
+	return advised{err, remedy}
+}
+
+func listenRemedy(addr config.Address, err error) string {
+	switch {
+	case addr.Network == "unix" && errors.Is(err, errAlive):
+		return "is smtpseal running already? Who holds the socket: ss -xlp | grep " + addr.Addr
+	case addr.Network == "unix" && isInUse(err):
+		return addr.Addr + " is no socket; choose another path, or move the file away"
+	case addr.Network == "unix" && errors.Is(err, fs.ErrNotExist):
+		return "make the directory first: mkdir -p " + filepath.Dir(addr.Addr)
+	case addr.Network == "unix" && isDenied(err):
+		return "the user that runs smtpseal must be able to write to " + filepath.Dir(addr.Addr)
+	case isInUse(err):
+		_, port, _ := net.SplitHostPort(addr.Addr)
+		return "is smtpseal, or another mail server, running already? Who holds the port: ss -ltnp 'sport = :" + port + "'"
+	case isDenied(err):
+		return privilegedPort()
+	case isNotLocal(err):
+		return "no interface of this machine has that address; see: ip address"
+	}
+	return ""
+}
+
+// privilegedPort names the ways to a port below 1024 without being root.
+func privilegedPort() string {
+	binary, err := os.Executable()
+	if err != nil {
+		binary = "smtpseal"
+	}
+	return `a port below 1024 needs the capability CAP_NET_BIND_SERVICE; one of these gives it:
+    setcap cap_net_bind_service=+ep ` + binary + `
+    AmbientCapabilities=CAP_NET_BIND_SERVICE          in the [Service] part of the systemd unit
+    sysctl -w net.ipv4.ip_unprivileged_port_start=25  no capability needed then; in Kubernetes a sysctl of the pod
+  setcap has no effect where privileges cannot be gained (NoNewPrivileges=yes,
+  allowPrivilegeEscalation: false): use one of the other two there`
+}
+
+// adviseDemo adds the demo's own way out to an address that is taken.
+func adviseDemo(err error) error {
+	var remedied []error
+	for _, one := range flatten(err) {
+		if isInUse(one) {
+			one = advised{one, "choose other ports: smtpseal demo --listen-465 127.0.0.1:2465 --listen-587 127.0.0.1:2587"}
+		}
+		remedied = append(remedied, one)
+	}
+	return errors.Join(remedied...)
+}

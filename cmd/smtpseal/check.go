@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"smtpseal/certs"
+	"smtpseal/config"
+)
+
+func (p program) checkCommand() *cobra.Command {
+	var from origin
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "check [-c FILE] [--json]",
+		Short:   "Say all that is wrong with a configuration",
+		GroupID: "serve",
+		Long: `check reads a configuration as run would, certificates included, but opens no
+port and makes nothing. It prints every mistake at once, each on a line with
+file, line, key and what to write instead, and warnings after them.`,
+		Example:           "  smtpseal check -c smtpseal.yaml",
+		Args:              noArguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(c *cobra.Command, _ []string) error {
+			v, err := from.judge(c.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = p.printJSON(v)
+			} else {
+				p.printVerdict(v)
+			}
+			if err == nil && !v.Good {
+				err = errSaid
+			}
+			return err
+		},
+	}
+	from.flags(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
+	return c
+}
+
+// A verdict is the answer of check. Lists are never null in JSON.
+type verdict struct {
+	File     string          `json:"file"`
+	Good     bool            `json:"good"`
+	Mistakes config.Mistakes `json:"mistakes"`
+	Warnings []string        `json:"warnings"`
+}
+
+// judge looks for mistakes in the file first, and only in a good one at the
+// certificates it names. An error means that there was nothing to judge.
+func (o *origin) judge(ctx context.Context) (verdict, error) {
+	v := verdict{File: o.file, Mistakes: config.Mistakes{}, Warnings: []string{}}
+	c, err := config.Load(o.file)
+	var mistakes config.Mistakes
+	switch {
+	case errors.As(err, &mistakes):
+		v.Mistakes = mistakes
+		return v, nil
+	case err != nil:
+		return v, err
+	}
+	v.Warnings = append(v.Warnings, c.Warnings()...)
+	mistakes, warnings := certificateMistakes(ctx, o.file, c)
+	v.Mistakes = append(v.Mistakes, mistakes...)
+	v.Warnings = append(v.Warnings, warnings...)
+	v.Good = len(v.Mistakes) == 0
+	return v, nil
+}
+
+// certificateMistakes loads what the configuration names, as run would, each
+// file for itself so that one bad one does not hide the next. The internal CA
+// is left alone: it would be made.
+func certificateMistakes(ctx context.Context, file string, c *config.Config) (mistakes config.Mistakes, warnings []string) {
+	var said bytes.Buffer
+	log := warningLog(&said)
+	wrong := func(path string, err error) {
+		mistakes = append(mistakes, config.Mistake{File: file, Path: path,
+			Problem: err.Error(), Remedy: "mend the file, or name another; run would not start"})
+	}
+	for i, one := range c.Certificates {
+		if one.Internal {
+			continue
+		}
+		source, err := certs.Open(ctx, certs.Options{Files: []certs.Pair{pair(one)}, Log: log})
+		if err != nil {
+			wrong(fmt.Sprintf("certificates[%d]", i), err)
+			continue
+		}
+		source.Close()
+	}
+	var none certs.Source // policies need no certificate
+	for i, l := range c.Listeners {
+		if _, err := none.TLSConfig(policy(c.TLS, l)); err != nil {
+			wrong(fmt.Sprintf("listeners[%d]", i), err)
+		}
+	}
+	return mistakes, strings.FieldsFunc(said.String(), func(r rune) bool { return r == '\n' })
+}
+
+// warningLog writes what is at least a warning, a line each, without time.
+func warningLog(to *bytes.Buffer) *zap.Logger {
+	form := zapcore.EncoderConfig{MessageKey: "message", ConsoleSeparator: " "}
+	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(form), zapcore.AddSync(to), zap.WarnLevel))
+}
+
+// printVerdict writes what is wrong to standard error, and that nothing is to
+// standard output.
+func (p program) printVerdict(v verdict) {
+	for _, m := range v.Mistakes {
+		fmt.Fprintln(p.stderr, m)
+	}
+	for _, w := range v.Warnings {
+		fmt.Fprintf(p.stderr, "%s: warning: %s\n", v.File, w)
+	}
+	if v.Good {
+		fmt.Fprintf(p.stdout, "%s: good\nnext: smtpseal run -c %s\n", v.File, v.File)
+	}
+}
+
+func (p program) configCommand() *cobra.Command {
+	var from origin
+	c := &cobra.Command{
+		Use:               "config [-c FILE]",
+		Short:             "Print the configuration with every default filled in",
+		GroupID:           "serve",
+		Long:              "config prints the configuration that run would use, as a file that run can read.",
+		Example:           "  smtpseal config -c smtpseal.yaml",
+		Args:              noArguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(*cobra.Command, []string) error {
+			settings, err := from.load()
+			if err != nil {
+				return err
+			}
+			text, err := settings.YAML()
+			if err != nil {
+				return err
+			}
+			_, err = p.stdout.Write(text)
+			return err
+		},
+	}
+	from.flags(c)
+	return c
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"smtpseal/config"
+)
+
+// A bound is one address of a configured listener, open.
+type bound struct {
+	config.Listener
+	net net.Listener
+}
+
+// bind opens every address of every listener, or none: nothing is served by
+// half a configuration. The error joins those of all addresses that failed, so
+// that one start shows them all. The caller owns what is returned.
+func bind(ctx context.Context, listeners []config.Listener) ([]bound, error) {
+	var open []bound
+	var failed []error
+	for _, l := range listeners {
+		for _, addr := range l.Listen {
+			ln, err := listen(ctx, addr)
+			if err != nil {
+				failed = append(failed, adviseListen(l.Name, addr, err))
+				continue
+			}
+			open = append(open, bound{l, ln})
+		}
+	}
+	if len(failed) > 0 {
+		unbind(open)
+		return nil, errors.Join(failed...)
+	}
+	return open, nil
+}
+
+// addresses are where the listeners really are: a configured port may be 0.
+func addresses(open []bound) []string {
+	var all []string
+	for _, b := range open {
+		all = append(all, config.Address{Network: b.net.Addr().Network(), Addr: b.net.Addr().String()}.String())
+	}
+	return all
+}
+
+func unbind(open []bound) {
+	for _, b := range open {
+		b.net.Close()
+	}
+}
+
+// listen opens one address. A host that is left out means IPv4 and IPv6, as
+// always in Go. Keep-alive probes are off: every stage of a session has a
+// deadline of its own, which ends a dead peer sooner and costs no packet.
+func listen(ctx context.Context, addr config.Address) (net.Listener, error) {
+	if addr.Network == "unix" {
+		if err := removeStale(ctx, addr.Addr); err != nil {
+			return nil, err
+		}
+	}
+	lc := net.ListenConfig{KeepAlive: -1}
+	return lc.Listen(ctx, addr.Network, addr.Addr)
+}
+
+// errAlive says that another process answers on a unix socket.
+var errAlive = errors.New("another process is listening there")
+
+// staleTimeout bounds the dial that tells a dead socket from a live one. A live
+// one whose queue is full does not answer at all, and counts as alive.
+const staleTimeout = 2 * time.Second
+
+// removeStale makes way for a unix socket. A process that was killed leaves its
+// path behind, and nothing but a refused dial tells it from one in use. What is
+// no socket is never touched.
+func removeStale(ctx context.Context, path string) error {
+	found, err := os.Lstat(path)
+	if err != nil || found.Mode()&os.ModeSocket == 0 {
+		return nil // nothing there, or the bind will say what
+	}
+	dialer := net.Dialer{Timeout: staleTimeout}
+	conn, err := dialer.DialContext(ctx, "unix", path)
+	if err == nil {
+		conn.Close()
+		return errAlive
+	}
+	if !isRefused(err) {
+		return errAlive
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("replace the socket of a dead process: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"smtpseal/config"
+	"smtpseal/proxy"
+)
+
+// newLog writes to w with the level and the form that the configuration asks
+// for. The keys time, level and message are stable, and so are the units: a time
+// is RFC 3339 with milliseconds, a duration is a number of seconds. Nothing is
+// sampled: the line of a session is there for every session.
+func newLog(w io.Writer, want config.Log) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(want.Level)
+	if err != nil {
+		return nil, fmt.Errorf("log level: %w", err)
+	}
+	sink := zapcore.Lock(zapcore.AddSync(w))
+	core := zapcore.NewCore(encoder(w, want.Format), sink, level)
+	return zap.New(core, zap.ErrorOutput(sink)), nil
+}
+
+func encoder(w io.Writer, format string) zapcore.Encoder {
+	keys := zapcore.EncoderConfig{
+		TimeKey:        "time",
+		LevelKey:       "level",
+		NameKey:        "logger",
+		MessageKey:     "message",
+		EncodeTime:     zapcore.TimeEncoderOfLayout("2006-01-02T15:04:05.000Z07:00"),
+		EncodeLevel:    zapcore.LowercaseLevelEncoder,
+		EncodeDuration: zapcore.SecondsDurationEncoder,
+	}
+	if format == "console" || format == "auto" && isTerminal(w) {
+		keys.ConsoleSeparator = "  "
+		return zapcore.NewConsoleEncoder(keys)
+	}
+	return zapcore.NewJSONEncoder(keys)
+}
+
+// isTerminal tells whether a person is likely to look at w.
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	mode, err := file.Stat()
+	return err == nil && mode.Mode()&os.ModeCharDevice != 0
+}
+
+// colourful reports whether colours may be used on w (https://no-color.org).
+func colourful(w io.Writer) bool {
+	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+// starting is the first line of the log: what is about to run.
+func starting(log *zap.Logger, c *config.Config) {
+	var listeners []listenerField
+	for _, l := range c.Listeners {
+		listeners = append(listeners, listenerField(l))
+	}
+	var backends []backendField
+	for _, b := range c.Backends {
+		backends = append(backends, backendField(b))
+	}
+	log.Info("starting", zap.String("version", read().Version), zap.Int("pid", os.Getpid()),
+		zap.Objects("listeners", listeners), zap.Objects("backends", backends))
+	for _, warning := range c.Warnings() {
+		log.Warn(warning)
+	}
+}
+
+type listenerField config.Listener
+
+func (l listenerField) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("name", l.Name)
+	zap.Stringers("listen", l.Listen).AddTo(enc)
+	enc.AddString("tls", l.Mode)
+	enc.AddString("backend", l.Backend)
+	return nil
+}
+
+type backendField config.Backend
+
+func (b backendField) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("name", b.Name)
+	zap.Stringers("servers", b.Servers).AddTo(enc)
+	enc.AddString("proxy_protocol", b.ProxyProtocol)
+	return nil
+}
+
+// stopped is the last line of the log: the sums of the lines of all sessions.
+func stopped(log *zap.Logger, uptime time.Duration, t proxy.Totals) {
+	log.Info("stopped", zap.Duration("uptime", uptime),
+		zap.Int64("sessions", sum(t.Sessions)), zap.Int64("messages", sum(t.Messages)),
+		zap.Int64("bytes_in", sum(t.BytesIn)), zap.Int64("bytes_out", sum(t.BytesOut)),
+		zap.Int64("violations", sum(t.Violations)))
+}
+
+func sum[K comparable](counts map[K]int64) int64 {
+	var all int64
+	for _, n := range counts {
+		all += n
+	}
+	return all
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"smtpseal/config"
+)
+
+const defaultFile = "/etc/smtpseal/smtpseal.yaml"
+
+// An origin is where a configuration comes from: a file, or for run alone a few
+// flags.
+type origin struct {
+	file  string
+	quick config.Quickly
+}
+
+func (o *origin) flags(c *cobra.Command) {
+	c.Flags().StringVarP(&o.file, "config", "c", defaultFile, "configuration `FILE`")
+}
+
+// quickFlags are those that replace a file.
+func (o *origin) quickFlags(c *cobra.Command) {
+	c.Flags().StringVar(&o.quick.Domain, "domain", "", "serve `NAME` without a configuration file; localhost gets a certificate from the internal CA")
+	c.Flags().StringVar(&o.quick.Backend, "backend", "", "`HOST:PORT` of the mail server, with --domain")
+	c.Flags().StringVar(&o.quick.Email, "email", "", "`ADDRESS` for the certificate authority, with --domain")
+	c.Flags().StringVar(&o.quick.ProxyProtocol, "proxy-protocol", "", "`VERSION` of the PROXY header for the mail server, with --domain: off, v1 or v2")
+	c.RegisterFlagCompletionFunc("proxy-protocol", cobra.FixedCompletions([]string{"off", "v1", "v2"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// check refuses a mixture of the two, since one of them would be ignored.
+func (o *origin) check(c *cobra.Command) error {
+	var quick []string
+	c.Flags().Visit(func(f *pflag.Flag) {
+		if f.Name != "config" {
+			quick = append(quick, "--"+f.Name)
+		}
+	})
+	switch {
+	case len(quick) == 0:
+		return nil
+	case c.Flags().Changed("config"):
+		return wrongUsage(c, "-c cannot be mixed with %s: write it into the file", strings.Join(quick, ", "))
+	case !c.Flags().Changed("domain"):
+		return wrongUsage(c, "%s needs --domain NAME", strings.Join(quick, ", "))
+	case !c.Flags().Changed("backend"):
+		return wrongUsage(c, "--domain needs --backend HOST:PORT")
+	}
+	return nil
+}
+
+// load reads the configuration. Its error has everything that is wrong.
+func (o *origin) load() (*config.Config, error) {
+	if o.quick.Domain != "" {
+		return config.Quick(o.quick)
+	}
+	c, err := config.Load(o.file)
+	if _, missing := os.Stat(o.file); err != nil && errors.Is(missing, fs.ErrNotExist) {
+		return nil, advised{fmt.Errorf("configuration %s: there is no such file", o.file), withoutFile}
+	}
+	return c, err
+}
+
+const withoutFile = `one of these will do:
+    smtpseal run -c FILE                                 with another file; config.example.yaml shows every key
+    smtpseal run --domain localhost --backend HOST:PORT  without any file
+    smtpseal demo                                        to see it work first`

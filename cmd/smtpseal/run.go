@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"smtpseal/config"
+)
+
+func (p program) runCommand() *cobra.Command {
+	var from origin
+	c := &cobra.Command{
+		Use:     "run [-c FILE] | run --domain NAME --backend HOST:PORT",
+		Short:   "Serve",
+		GroupID: "serve",
+		Long: `run serves until it is told to stop: with a configuration file, or without one
+for a domain and a mail server named on the command line, on 465 and 587.
+
+TERM or INT drains: no new sessions, idle ones are sent away with a 421, mail
+on its way is finished, for at most timeouts.shutdown. A second one ends at
+once. HUP reads the certificate files again.`,
+		Example: `  smtpseal run -c /etc/smtpseal/smtpseal.yaml
+  smtpseal run --domain localhost --backend 127.0.0.1:25 --proxy-protocol v2`,
+		Args:              noArguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := from.check(c); err != nil {
+				return err
+			}
+			settings, err := from.load()
+			if err != nil {
+				return err
+			}
+			return p.serve(c.Context(), settings)
+		},
+	}
+	from.flags(c)
+	from.quickFlags(c)
+	return c
+}
+
+// serve runs a configuration until a signal ends it.
+func (p program) serve(ctx context.Context, c *config.Config) error {
+	log, err := newLog(p.stderr, c.Log)
+	if err != nil {
+		return err
+	}
+	restore, err := zap.RedirectStdLogAt(log, zap.WarnLevel)
+	if err != nil {
+		return err
+	}
+	defer restore()
+	signals, release := p.signals()
+	defer release()
+
+	began := time.Now()
+	starting(log, c)
+	warnOfDescriptors(log, c.Limits.MaxSessions)
+	s, err := start(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	log.Info("ready", zap.String("hostname", s.server.Hostname), zap.Strings("addresses", addresses(s.open)))
+
+	s.untilSignal(signals)
+	log.Info("draining", zap.Duration("at_most", c.Timeouts.Shutdown))
+	s.drain(signals, c.Timeouts.Shutdown)
+	stopped(log, time.Since(began), s.counters.Totals())
+	return nil
+}
+
+// untilSignal returns when the service is asked to stop.
+func (s *service) untilSignal(signals <-chan os.Signal) {
+	for signal := range signals {
+		if signal != reloadSignal {
+			return
+		}
+		s.certs.Reload()
+		s.log.Warn("certificates read again; the configuration was not: reloading it is not supported yet, restart instead")
+	}
+}
+
+// drain stops the service within the given time, or at the next request to
+// stop. It is no failure when sessions had to be cut short: stopping was what
+// was asked for, and the log says so.
+func (s *service) drain(signals <-chan os.Signal, within time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	stopped := make(chan struct{})
+	impatient := make(chan struct{})
+	go func() {
+		defer close(impatient)
+		for {
+			select {
+			case signal := <-signals:
+				if signal != reloadSignal {
+					cancel()
+					return
+				}
+			case <-stopped:
+				return
+			}
+		}
+	}()
+	if !s.stop(ctx) {
+		s.log.Warn("sessions were ended before they were done")
+	}
+	close(stopped)
+	<-impatient
+}

@@ -1,0 +1,43 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// reloadSignal asks for the certificates to be read again.
+const reloadSignal = syscall.SIGHUP
+
+// notify collects TERM, INT and HUP. A broken pipe is ignored from then on: when the
+// reader of our log goes away, a write of a log line must fail and not end the
+// program, as Go would have it for standard error, with all the sessions in it.
+func notify() (<-chan os.Signal, func()) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, reloadSignal)
+	signal.Ignore(syscall.SIGPIPE)
+	return signals, func() {
+		signal.Stop(signals)
+		signal.Reset(syscall.SIGPIPE)
+	}
+}
+
+func isInUse(err error) bool    { return errors.Is(err, syscall.EADDRINUSE) }
+func isRefused(err error) bool  { return errors.Is(err, syscall.ECONNREFUSED) }
+func isNotLocal(err error) bool { return errors.Is(err, syscall.EADDRNOTAVAIL) }
+func isDenied(err error) bool {
+	return errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)
+}
+
+// descriptors returns how many files this process may open; Go has raised the
+// soft limit to the hard one at its start.
+func descriptors() (uint64, bool) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, false
+	}
+	return uint64(limit.Cur), true
+}

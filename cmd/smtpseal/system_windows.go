@@ -1,0 +1,29 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/windows"
+)
+
+// reloadSignal never comes: Windows has no HUP.
+const reloadSignal = syscall.SIGHUP
+
+// notify collects the requests to stop that Windows knows: Ctrl-C, and the end
+// of the console or of the machine.
+func notify() (<-chan os.Signal, func()) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	return signals, func() { signal.Stop(signals) }
+}
+
+func isInUse(err error) bool    { return errors.Is(err, windows.WSAEADDRINUSE) }
+func isRefused(err error) bool  { return errors.Is(err, windows.WSAECONNREFUSED) }
+func isNotLocal(err error) bool { return errors.Is(err, windows.WSAEADDRNOTAVAIL) }
+func isDenied(err error) bool   { return errors.Is(err, windows.WSAEACCES) }
+
+// descriptors has no answer: Windows has no such limit.
+func descriptors() (uint64, bool) { return 0, false }
