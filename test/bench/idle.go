@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
 )
 
 // messageLeft is the size of the message after which a session idles.
@@ -13,6 +16,9 @@ const messageLeft = 100 << 10
 // first of them is taken off; a few sessions come and go before that, so
 // that code and tables are in memory already.
 func measureIdle(ctx context.Context, b *rig, i *instance) ([]float64, error) {
+	if err := roomFor(b.size.idle); err != nil {
+		return nil, err
+	}
 	message := newBody(ordinaryPattern(), messageLeft)
 	err := parallel(ctx, workers, 20, func(ctx context.Context, _, _ int) error {
 		return visit(ctx, i.implicit, func(s *session) error { return s.send(message) })
@@ -57,4 +63,18 @@ func measureIdle(ctx context.Context, b *rig, i *instance) ([]float64, error) {
 		figures = append(figures, float64(now-baseline)/1024/float64(len(sessions)))
 	}
 	return figures, nil
+}
+
+// roomFor says before the work, and not as a refused session in the midst of
+// it, that a peer's two descriptors a session do not fit.
+func roomFor(sessions int) error {
+	const others = 200
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("descriptors: %w", err)
+	}
+	if need := uint64(2*sessions + others); limit.Max < need {
+		return fmt.Errorf("descriptors: at most %d, need %d: raise the hard limit (ulimit -Hn)", limit.Max, need)
+	}
+	return nil
 }
