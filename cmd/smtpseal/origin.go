@@ -15,11 +15,13 @@ import (
 
 const defaultFile = "/etc/smtpseal/smtpseal.yaml"
 
-// An origin is where a configuration comes from: a file, or for run alone a few
-// flags.
+// An origin is where a configuration comes from: a file or, for run alone and
+// when file is empty, a few flags.
 type origin struct {
-	file  string
-	quick config.Quickly
+	file string
+
+	domain, backend, proxyProtocol string
+	email                          string // for ACME alone, which is not there yet
 }
 
 func (o *origin) flags(c *cobra.Command) {
@@ -28,10 +30,10 @@ func (o *origin) flags(c *cobra.Command) {
 
 // quickFlags are those that replace a file.
 func (o *origin) quickFlags(c *cobra.Command) {
-	c.Flags().StringVar(&o.quick.Domain, "domain", "", "serve `NAME` without a configuration file; localhost gets a certificate from the internal CA")
-	c.Flags().StringVar(&o.quick.Backend, "backend", "", "`HOST:PORT` of the mail server, with --domain")
-	c.Flags().StringVar(&o.quick.Email, "email", "", "`ADDRESS` for the certificate authority, with --domain")
-	c.Flags().StringVar(&o.quick.ProxyProtocol, "proxy-protocol", "", "`VERSION` of the PROXY header for the mail server, with --domain: off, v1 or v2")
+	c.Flags().StringVar(&o.domain, "domain", "", "serve `NAME` without a configuration file; localhost gets a certificate from the internal CA")
+	c.Flags().StringVar(&o.backend, "backend", "", "`HOST:PORT` of the mail server, with --domain")
+	c.Flags().StringVar(&o.email, "email", "", "`ADDRESS` for the certificate authority, with --domain")
+	c.Flags().StringVar(&o.proxyProtocol, "proxy-protocol", "", "`VERSION` of the PROXY header for the mail server, with --domain: off, v1 or v2")
 	c.RegisterFlagCompletionFunc("proxy-protocol", cobra.FixedCompletions([]string{"off", "v1", "v2"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -44,6 +46,8 @@ func (o *origin) check(c *cobra.Command) error {
 		}
 	})
 	switch {
+	case len(quick) == 0 && o.file == "":
+		return wrongUsage(c, "-c needs the name of a file")
 	case len(quick) == 0:
 		return nil
 	case c.Flags().Changed("config"):
@@ -53,13 +57,14 @@ func (o *origin) check(c *cobra.Command) error {
 	case !c.Flags().Changed("backend"):
 		return wrongUsage(c, "--domain needs --backend HOST:PORT")
 	}
+	o.file = ""
 	return nil
 }
 
 // load reads the configuration. Its error has everything that is wrong.
 func (o *origin) load() (*config.Config, error) {
-	if o.quick.Domain != "" {
-		return config.Quick(o.quick)
+	if o.file == "" {
+		return config.Quick(o.domain, o.backend, o.proxyProtocol)
 	}
 	c, err := config.Load(o.file)
 	if _, missing := os.Stat(o.file); err != nil && errors.Is(missing, fs.ErrNotExist) {
