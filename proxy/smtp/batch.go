@@ -45,8 +45,8 @@ func (r *Rules) Next(b []byte) (Batch, error) {
 	batch := Batch{Mail: -1}
 	for {
 		c, err := Parse(b[batch.Len:])
-		if batch.Commands > 0 && (err != nil || c.Len == 0 || c.Bare || r.ours(&c)) {
-			return batch, nil // what is wrong with it is said in the next turn
+		if batch.Commands > 0 && (err != nil || c.Len == 0 || c.Bare || c.Verb == EHLO || r.ours(&c)) {
+			return batch, nil // it has a turn of its own, and so has what is wrong with it
 		}
 		if err != nil || c.Len == 0 {
 			return batch, err

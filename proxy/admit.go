@@ -1,0 +1,91 @@
+package proxy
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// proxyHeaderTimeout is for the whole of an inbound PROXY header. Its sender is
+// a machine of ours and sends it at once.
+const proxyHeaderTimeout = 5 * time.Second
+
+// maxProxyHeader bounds an inbound header with its TLVs in octets.
+const maxProxyHeader = 4 << 10
+
+// admit finds out who the client is, and whether there is room for it.
+func (s *session) admit() error {
+	s.rec.Phase = PhaseAccept
+	s.rec.Client, s.local = addrPort(s.client.RemoteAddr()), addrPort(s.client.LocalAddr())
+	if s.refused {
+		return s.refuse(errors.New("limits.max_sessions is reached"))
+	}
+	if s.trusted() {
+		if err := s.believe(); err != nil {
+			return err
+		}
+	}
+	if !s.server.enter(s, s.rec.Client.Addr()) {
+		return s.refuse(errors.New("limits.max_sessions_per_client is reached"))
+	}
+	return nil
+}
+
+func (s *session) refuse(err error) error {
+	s.setDeadline(time.Now().Add(lingerTime))
+	return &end{outcome: Refused, say: overLimit, err: err}
+}
+
+// trusted reports whether the peer speaks for clients: a header from anybody
+// else is junk.
+func (s *session) trusted() bool {
+	if !s.rec.Client.IsValid() {
+		return s.listener.AcceptUnix
+	}
+	for _, network := range s.listener.AcceptProxy {
+		if network.Contains(s.rec.Client.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// believe reads the PROXY header that a trusted peer must send. LOCAL, and
+// UNKNOWN in a v1 header, say that the peer speaks for itself.
+func (s *session) believe() error {
+	s.setDeadline(time.Now().Add(proxyHeaderTimeout))
+	reader := bufio.NewReaderSize(s.client.Conn, maxProxyHeader)
+	header, err := proxyproto.Read(reader)
+	if err != nil {
+		return &end{outcome: Violation, violation: badProxyHeader,
+			err: fmt.Errorf("accept_proxy trusts %s, which sent no good PROXY header: %w", s.rec.Client, err)}
+	}
+	behind, _ := reader.Peek(reader.Buffered())
+	s.in.added(copy(s.in.room(), behind))
+	s.in.giveBack()
+	if header.Command.IsLocal() {
+		return nil
+	}
+	client, local := addrPort(header.SourceAddr), addrPort(header.DestinationAddr)
+	if !client.IsValid() {
+		return &end{outcome: Violation, violation: badProxyHeader, err: errors.New("PROXY header without an IP address")}
+	}
+	s.rec.Client, s.local = client, local
+	return nil
+}
+
+// addrPort returns the IP address and port of a, which is not valid for a unix
+// socket's.
+func addrPort(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}

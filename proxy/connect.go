@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"smtpseal/proxy/backend"
+)
+
+// connectAndGreet gives the client its backend and passes the greeting on.
+func (s *session) connectAndGreet() error {
+	n, err := s.connect()
+	if err != nil {
+		return err
+	}
+	return s.relay.pass(n)
+}
+
+// connectSilently does the same where the client has had a greeting from us
+// and now waits for its own EHLO to be answered: what goes wrong is said then.
+func (s *session) connectSilently() error {
+	n, err := s.connect()
+	if err == nil {
+		s.relay.out.took(n)
+		return nil
+	}
+	var e *end
+	if !errors.As(err, &e) {
+		return err
+	}
+	deadline := s.until(s.server.Timeouts.Command)
+	for s.in.empty() {
+		if gone := s.rest(deadline, false); gone != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// connect dials, introduces the client and reads the greeting, of which it
+// returns the length.
+func (s *session) connect() (greeting int, err error) {
+	if s.drained() {
+		return 0, &end{outcome: Shutdown, say: shuttingDown}
+	}
+	r, err := s.dial()
+	if err != nil {
+		return 0, err
+	}
+	s.rec.Phase = PhaseGreeting
+	r.SetDeadline(s.until(s.server.Timeouts.Greeting))
+	n, err := r.wholeReply()
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, r.mismatch(BackendUnreachable, backend.Silent, err)
+	case err != nil:
+		return 0, r.lost(err)
+	case r.replies.Code != 220:
+		return 0, r.refused(n)
+	case len(r.out.bytes()) > n:
+		return 0, r.mismatch(Violation, backend.Talkative, nil)
+	}
+	return n, nil
+}
+
+func (s *session) drained() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+func (s *session) dial() (*relay, error) {
+	s.rec.Phase = PhaseDial
+	start := time.Now()
+	b := s.listener.Backend
+	born, err := b.Dial(s.until(s.server.Timeouts.Dial), backend.Facts{
+		Client: s.rec.Client, Local: s.local, ID: s.rec.Session, TLS: s.tls,
+	})
+	s.rec.Dial += time.Since(start)
+	if err != nil {
+		return nil, &end{outcome: BackendUnreachable, say: unavailable, err: fmt.Errorf("backend %s: %w", b.Name, err)}
+	}
+	s.rec.Backend = born.Server.String()
+	s.rec.LeftOut = born.Dropped.Count()
+	r := newRelay(s, born.Conn)
+	s.mu.Lock()
+	s.relay = r
+	s.mu.Unlock()
+	return r, nil
+}
+
+// mismatch ends a session whose backend behaves as one does that expects
+// another PROXY header, or none.
+func (r *relay) mismatch(outcome Outcome, symptom backend.Symptom, cause error) error {
+	err := fmt.Errorf("the backend %s; %s", symptom, r.s.listener.Backend.Mismatch(symptom))
+	if cause != nil && !errors.Is(cause, io.EOF) {
+		err = fmt.Errorf("%w (%w)", err, cause)
+	}
+	return &end{outcome: outcome, violation: backendMismatch, say: unavailable, err: err}
+}
+
+// refused ends a session that the backend does not want. Its own words go to
+// the client: they may say why (RFC 5321 section 3.1).
+func (r *relay) refused(n int) error {
+	words := append([]byte(nil), r.out.bytes()[:n]...)
+	if r.replies.Code < 400 {
+		words = nil
+	}
+	return &end{outcome: BackendRefused, quote: words, say: unavailable,
+		err: fmt.Errorf("the backend greets with %q", printable(firstLine(words)))}
+}
+
+func firstLine(b []byte) string {
+	for i, c := range b {
+		if c == '\r' || c == '\n' {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}

@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// An end is why a session is over: it is the only error that steps return.
+type end struct {
+	outcome   Outcome
+	violation string   // its kind, if a rule was broken
+	say       sentence // to the client, or nothing
+	quote     []byte   // the backend's own words, in place of say
+	err       error
+}
+
+func (e *end) Error() string {
+	if e.err == nil {
+		return string(e.outcome)
+	}
+	return e.err.Error()
+}
+
+// Kinds of violations, as the counter smtpseal_violations_total has them.
+const (
+	backendMismatch  = "backend_proxy_mismatch"
+	badReply         = "backend_bad_reply"
+	unasked          = "backend_unasked_reply"
+	smuggling        = "smuggling"
+	cleartextBehind  = "cleartext_behind_starttls"
+	badLine          = "bad_command_line"
+	badChunk         = "bad_bdat"
+	tooManyCommands  = "too_many_commands"
+	junk             = "junk"
+	wrongMode        = "wrong_mode"
+	badProxyHeader   = "bad_proxy_header"
+	unwelcomeRefused = "too_many_refused_commands"
+)
+
+func violation(kind string, say sentence, format string, args ...any) *end {
+	return &end{outcome: Violation, violation: kind, say: say, err: fmt.Errorf(format, args...)}
+}
+
+// errSTARTTLS is no failure: the client asked for TLS, and the relay is over.
+var errSTARTTLS = errors.New("STARTTLS")
+
+// clientGone says how reading from or writing to the client failed.
+func clientGone(err error) *end {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return &end{outcome: ClientTimeout, say: timedOut, err: errors.New("the client was silent or slow for too long")}
+	case errors.Is(err, io.EOF):
+		return &end{outcome: ClientClosed, err: errors.New("the client closed the connection")}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return &end{outcome: ClientClosed, err: errors.New("the client closed the connection without TLS close_notify")}
+	}
+	return &end{outcome: ClientClosed, err: fmt.Errorf("client: %w", err)}
+}
+
+// backendGone says how reading from or writing to the backend failed.
+func backendGone(err error) *end {
+	e := &end{outcome: BackendClosed, say: backendLost}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		e.err = errors.New("the backend did not answer in time")
+	case errors.Is(err, io.EOF):
+		e.err = errors.New("the backend closed the connection")
+	default:
+		e.err = fmt.Errorf("backend: %w", err)
+	}
+	return e
+}

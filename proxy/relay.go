@@ -1,0 +1,269 @@
+package proxy
+
+import (
+	"net"
+	"time"
+
+	"go.uber.org/zap"
+	"smtpseal/proxy/smtp"
+)
+
+// A relay takes turns between a client and one backend connection. It and all
+// that it knows end with that connection.
+type relay struct {
+	s *session
+	wire
+	out         buffer // from the backend, not yet handed back
+	replies     smtp.Replies
+	rules       smtp.Rules
+	spoken      bool // a command has been sent
+	chunking    bool // the client was told of CHUNKING
+	transaction bool // MAIL was accepted, the message is not through
+	open        bool // in mid-message: the backend must not see an end
+	refusals    int
+	mechanism   string // of the AUTH that is under way
+}
+
+// maxRefusals bounds how often a session may ask for what it must not have:
+// each is answered by us alone, so nothing else slows a flood of them down.
+const maxRefusals = 20
+
+func newRelay(s *session, conn net.Conn) *relay {
+	clear := s.tls == nil
+	r := &relay{s: s, rules: smtp.Rules{
+		Hide:     s.listener.Backend.Hide,
+		Clear:    clear,
+		Offer:    clear && s.listener.TLS() != nil,
+		External: s.tls != nil && len(s.tls.VerifiedChains) > 0,
+	}}
+	r.wire.init(conn)
+	return r
+}
+
+// run takes turns until one side has had enough.
+func (r *relay) run() error {
+	for {
+		if err := r.turn(); err != nil {
+			return err
+		}
+	}
+}
+
+// turn forwards a batch and hands its replies back.
+func (r *relay) turn() error {
+	s := r.s
+	s.rec.Phase = PhaseCommand
+	batch, err := r.next()
+	if err != nil {
+		return err
+	}
+	last := batch.Last
+	if batch.Verdict == smtp.Ours {
+		return r.ours(&last)
+	}
+	r.note(&last)
+	if err := r.forward(&batch); err != nil {
+		return err
+	}
+	if last.Verb == smtp.EHLO {
+		return r.handBackEHLO()
+	}
+	s.rec.Phase = PhaseReply
+	if err := r.handBack(batch.Commands, batch.Mail, last.Verb); err != nil {
+		return err
+	}
+	switch code := r.replies.Code; {
+	case code == 354:
+		return r.data()
+	case code == 334:
+		return r.auth()
+	case last.Verb == smtp.AUTH && code == 235:
+		s.rec.Auth = r.mechanism
+	case last.Verb == smtp.HELO && code == 250:
+		r.chunking = false
+	case last.Verb == smtp.QUIT && code == 221:
+		return &end{outcome: Completed}
+	}
+	return nil
+}
+
+// next waits for a batch. The deadline is over the whole wait: one a read would
+// let a client hold its place with an octet now and then.
+func (r *relay) next() (smtp.Batch, error) {
+	s := r.s
+	batch, err := r.look()
+	if err != nil || batch.Verdict != smtp.More {
+		return batch, err
+	}
+	deadline := s.until(s.server.Timeouts.Command)
+	for {
+		if err := s.rest(deadline, r.transaction); err != nil {
+			return batch, err
+		}
+		if batch, err = r.look(); err != nil || batch.Verdict != smtp.More {
+			return batch, err
+		}
+	}
+}
+
+func (r *relay) look() (smtp.Batch, error) {
+	if !r.spoken {
+		if err := r.s.alien(); err != nil {
+			return smtp.Batch{}, err
+		}
+	}
+	batch, err := r.rules.Next(r.s.in.bytes())
+	if err != nil {
+		return batch, violation(badLine, badCommand, "%w", err)
+	}
+	return batch, nil
+}
+
+// note keeps what the log line tells of a command.
+func (r *relay) note(c *smtp.Command) {
+	s := r.s
+	switch c.Verb {
+	case smtp.EHLO, smtp.HELO:
+		s.rec.Helo = word(c.Arg)
+	case smtp.AUTH:
+		r.mechanism = word(c.Arg)
+	}
+	if s.server.debugging() {
+		s.server.log().Debug("command", zap.String("session", s.rec.Session), zap.String("verb", printable(string(c.Keyword))))
+	}
+}
+
+// word returns the first word of an argument.
+func word(arg []byte) string {
+	start := 0
+	for start < len(arg) && arg[start] == ' ' {
+		start++
+	}
+	end := start
+	for end < len(arg) && arg[end] != ' ' {
+		end++
+	}
+	return printable(string(arg[start:end]))
+}
+
+// forward sends a batch to the backend.
+func (r *relay) forward(batch *smtp.Batch) error {
+	s := r.s
+	if err := r.quiet(s.server.Timeouts.Reply); err != nil {
+		return err
+	}
+	if batch.Resets {
+		r.transaction = false
+	}
+	r.spoken = true
+	err := r.write(s.in.bytes()[:batch.Len], batch.Bare)
+	s.in.took(batch.Len)
+	return err
+}
+
+// write sends octets to the backend. A line that ends with LF alone goes out
+// with CRLF, so that the backend sees the line that we saw.
+func (r *relay) write(b []byte, bare bool) error {
+	if bare {
+		line := r.out.room() // nothing is owed, so it is free
+		n := copy(line, b[:len(b)-1])
+		b = line[:n+copy(line[n:], "\r\n")]
+		defer r.out.giveBack()
+	}
+	if _, err := r.Write(b); err != nil {
+		return r.lost(err)
+	}
+	return nil
+}
+
+// quiet begins a stage of the backend's, which is to take no longer than d. It
+// makes sure that the backend has not spoken while nothing was owed.
+func (r *relay) quiet(d time.Duration) error {
+	r.SetDeadline(r.s.until(d))
+	if err := r.poll(&r.out); err != nil {
+		return r.lost(err)
+	}
+	if !r.out.empty() {
+		return r.unasked()
+	}
+	return nil
+}
+
+// ours answers what must not reach the backend.
+func (r *relay) ours(c *smtp.Command) error {
+	s := r.s
+	if c.Verb == smtp.BDAT && !r.rules.Hide.Has(c.Keyword) {
+		return r.bdat(c)
+	}
+	what := notHere
+	switch {
+	case c.Verb == smtp.STARTTLS && s.tls != nil:
+		what = tlsIsUp
+	case c.Verb == smtp.STARTTLS && !blank(c.Arg):
+		what = noArgument
+	case c.Verb == smtp.STARTTLS && s.listener.TLS() == nil:
+		what = noTLSNow
+	case c.Verb == smtp.STARTTLS:
+		return r.startTLS(c.Len)
+	case c.Verb == smtp.AUTH && r.rules.Clear:
+		what = authNeedsTLS
+	}
+	s.in.took(c.Len)
+	if r.refusals++; r.refusals > maxRefusals {
+		return violation(unwelcomeRefused, tooMany, "too many commands that are not allowed here")
+	}
+	return r.say(what)
+}
+
+func (r *relay) say(what sentence) error { return r.toClient(what.line(r.s.server.Hostname)) }
+
+// startTLS ends the relay, because TLS begins a new one.
+func (r *relay) startTLS(n int) error {
+	r.s.in.took(n)
+	if !r.s.in.empty() {
+		return violation(cleartextBehind, behindTLS, "octets in clear behind STARTTLS: an injection, or a client that does not wait")
+	}
+	if err := r.say(readyForTLS); err != nil {
+		return err
+	}
+	return errSTARTTLS
+}
+
+// disconnect leaves the backend that served the clear part of a session.
+func (s *session) disconnect() error {
+	s.relay.quit()
+	s.relay.Close()
+	s.relay.out.drop()
+	s.mu.Lock()
+	s.relay = nil
+	s.mu.Unlock()
+	s.rec.Helo = ""
+	return nil
+}
+
+// quit says goodbye without waiting for the answer: a connection that just
+// ends is a line of warning in the MTA's log.
+func (r *relay) quit() {
+	r.SetDeadline(r.s.until(lingerTime))
+	r.Write([]byte("QUIT\r\n"))
+}
+
+// reset makes an end that no MTA can take for the end of a message.
+func (r *relay) reset() {
+	if tcp, ok := r.Conn.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	r.Conn.Close()
+}
+
+// close ends the backend connection. In mid-message it is reset, so that no
+// MTA can take what it has for the whole.
+func (r *relay) close(e *end) {
+	if r.open {
+		r.reset()
+	} else if e.outcome == Shutdown || e.outcome == ClientTimeout {
+		r.quit()
+	}
+	r.Close()
+	r.out.drop()
+}

@@ -1,0 +1,85 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"syscall"
+)
+
+// A wire is a connection that is read without holding storage while nothing is
+// there: it waits for the socket to be readable, and only then borrows.
+//
+// A connection that is no socket (a pipe in a test, anything on a system
+// without non-blocking reads) is read as it is.
+type wire struct {
+	net.Conn
+	raw  syscall.RawConn
+	try  func(fd uintptr) bool // (*wire).tryRead, bound once: a closure a read would be garbage
+	once func(fd uintptr) bool // (*wire).readOnce
+	into *buffer
+	n    int
+	err  error
+}
+
+func (w *wire) init(conn net.Conn) {
+	w.Conn = conn
+	if c, ok := conn.(syscall.Conn); ok && canTryRead {
+		if raw, err := c.SyscallConn(); err == nil {
+			w.raw, w.try, w.once = raw, w.tryRead, w.readOnce
+		}
+	}
+}
+
+// fill waits until octets come and adds them to b. At the end of the stream it
+// returns io.EOF.
+func (w *wire) fill(b *buffer) error {
+	if w.raw == nil {
+		n, err := w.Conn.Read(b.room())
+		b.added(n)
+		b.giveBack()
+		if n > 0 {
+			return nil
+		}
+		return err
+	}
+	return w.read(b, w.try)
+}
+
+// poll adds to b what is there already, without waiting.
+func (w *wire) poll(b *buffer) error {
+	if w.raw == nil {
+		return nil
+	}
+	return w.read(b, w.once)
+}
+
+func (w *wire) read(b *buffer, f func(fd uintptr) bool) error {
+	w.into, w.n, w.err = b, 0, nil
+	err := w.raw.Read(f)
+	w.into = nil
+	b.added(w.n)
+	b.giveBack()
+	if err == nil {
+		err = w.err
+	}
+	return err
+}
+
+// tryRead reads if there is something; the answer false waits for it.
+func (w *wire) tryRead(fd uintptr) bool {
+	n, err := tryRead(fd, w.into.room())
+	if err == syscall.EAGAIN {
+		w.into.giveBack()
+		return false
+	}
+	w.n, w.err = max(n, 0), err
+	if n == 0 && err == nil {
+		w.err = io.EOF
+	}
+	return true
+}
+
+func (w *wire) readOnce(fd uintptr) bool {
+	w.tryRead(fd)
+	return true
+}
