@@ -63,7 +63,7 @@ func (e *expiry) look(leaf *x509.Certificate, log *zap.Logger) {
 		log.Error("certificate has expired", fields...)
 		return
 	}
-	log.Warn("certificate expires soon", append(fields, zap.Int("days_left", int(left/day)))...)
+	log.Warn("certificate expires soon", append(fields, zap.Int("days_left", int((left+day/2)/day)))...)
 }
 
 func (e *expiry) step(left time.Duration) int {
