@@ -115,12 +115,14 @@ func bench(ctx context.Context, o options, out io.Writer) error {
 	defer b.close()
 	result := &result{Conditions: conditions(b), Repeats: o.Repeats}
 	result.Conditions.write(out)
-	started := time.Now()
+	began, busy := time.Now(), b.othersTime()
 	if err := b.measure(ctx, o, result); err != nil {
 		return err
 	}
-	result.Seconds = time.Since(started).Seconds()
-	result.LoadAfter = loadAverage()
+	took := time.Since(began)
+	result.Seconds = took.Seconds()
+	// The kernel samples the whole and clocks the parts: a little below 0 is 0.
+	result.Others = max(0, (b.othersTime()-busy).Seconds()/took.Seconds()/float64(result.Conditions.Cores))
 	result.table(out)
 	if o.JSON != "" {
 		if err := result.writeJSON(o.JSON); err != nil {

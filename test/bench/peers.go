@@ -24,6 +24,7 @@ type instance struct {
 	at       endpoints
 	implicit *dialer // 465's way
 	upgraded *dialer // 587's way; nil if the peer has none
+	pace     float64 // operations a second of the latest counted work, by the wall clock
 }
 
 // finders say where each peer comes from.

@@ -21,7 +21,7 @@ type result struct {
 	Peers      []string
 	Rows       []*outcome
 	Seconds    float64
-	LoadAfter  string
+	Others     float64 // share of the machine that other processes used meanwhile
 }
 
 // An outcome is one row's samples: for each peer that does the work one a
@@ -29,7 +29,8 @@ type result struct {
 type outcome struct {
 	row
 	Samples  map[string][]float64
-	Verdicts []verdict `json:",omitempty"`
+	Paces    map[string][]float64 `json:",omitempty"` // operations a second, where it is about operations
+	Verdicts []verdict            `json:",omitempty"`
 }
 
 // A verdict is one target against what was measured.
@@ -42,19 +43,25 @@ type verdict struct {
 
 func (r *result) expect(rows []row) {
 	for _, w := range rows {
-		r.Rows = append(r.Rows, &outcome{row: w, Samples: map[string][]float64{}})
+		r.Rows = append(r.Rows, &outcome{row: w, Samples: map[string][]float64{}, Paces: map[string][]float64{}})
 	}
 }
 
-// add takes one repeat's figures, in the order of rows.
-func (r *result) add(rows []row, peer string, figures []float64) {
+// add takes one repeat's figures, in the order of rows, and the pace they
+// were measured at, 0 if that is no figure of them.
+func (r *result) add(rows []row, peer string, figures []float64, pace float64) {
 	for n, w := range rows {
-		for _, o := range r.Rows {
-			if o.Name == w.Name {
-				o.Samples[peer] = append(o.Samples[peer], figures[n])
-			}
+		o := r.outcome(w.Name)
+		o.Samples[peer] = append(o.Samples[peer], figures[n])
+		if n == 0 && pace > 0 {
+			o.Paces[peer] = append(o.Paces[peer], pace)
 		}
 	}
+}
+
+func (r *result) outcome(name string) *outcome {
+	n := slices.IndexFunc(r.Rows, func(o *outcome) bool { return o.Name == name })
+	return r.Rows[n] // expect has made it
 }
 
 // judge fills in the verdicts; without the subject there are none.
@@ -124,8 +131,8 @@ func (r *result) table(w io.Writer) {
 		}
 		lines = append(lines, line)
 	}
-	fmt.Fprintf(w, "\nMedian (least–most) of %d; × is the ratio to HAProxy in the same repeat. %.0f s; load afterwards %s.\n\n",
-		r.Repeats, r.Seconds, r.LoadAfter)
+	fmt.Fprintf(w, "\nMedian (least–most) of %d; × is the ratio to HAProxy in the same repeat. %.0f s, meanwhile\nother processes used %.0f %% of the machine.\n\n",
+		r.Repeats, r.Seconds, 100*r.Others)
 	writeMarkdown(w, lines)
 }
 

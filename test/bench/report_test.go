@@ -8,23 +8,24 @@ import (
 // sampled is a result of two rows, three peers and three repeats, of which
 // the second was twice as slow for all: ratios must not notice.
 func sampled() *result {
-	r := &result{Repeats: 3, Peers: []string{"naive", "haproxy", "smtpseal"}, Seconds: 1, LoadAfter: "0.10"}
+	r := &result{Repeats: 3, Peers: []string{"naive", "haproxy", "smtpseal"}, Seconds: 1, Others: 0.031}
 	rows := []row{
 		{Name: "handshake", Unit: "µs", BesideNaive: 1.05, BesideHAProxy: 0.80},
 		{Name: "extra", Unit: "ms", AtMost: 2},
 	}
 	r.expect(rows)
 	for _, slow := range []float64{1, 2, 1.1} {
-		r.add(rows, "naive", []float64{600 * slow, 0.5})
-		r.add(rows, "haproxy", []float64{800 * slow, 1.5})
-		r.add(rows, "smtpseal", []float64{560 * slow, 3})
+		r.add(rows, "naive", []float64{600 * slow, 0.5}, 0)
+		r.add(rows, "haproxy", []float64{800 * slow, 1.5}, 0)
+		r.add(rows, "smtpseal", []float64{560 * slow, 3}, 0)
 	}
 	return r
 }
 
 func TestTable(t *testing.T) {
 	const golden = `
-Median (least–most) of 3; × is the ratio to HAProxy in the same repeat. 1 s; load afterwards 0.10.
+Median (least–most) of 3; × is the ratio to HAProxy in the same repeat. 1 s, meanwhile
+other processes used 3 % of the machine.
 
 | work      | unit | naive                  | haproxy          | smtpseal               | beside naive     | beside HAProxy   | itself           |
 |-----------|------|------------------------|------------------|------------------------|------------------|------------------|------------------|

@@ -30,13 +30,13 @@ func (b *rig) measure(ctx context.Context, o options, r *result) error {
 					continue
 				}
 				began := time.Now()
-				figures, err := b.once(ctx, w, p)
+				figures, pace, err := b.once(ctx, w, p)
 				if err != nil {
 					return fmt.Errorf("%s with %s: %w", w.name, p.name, err)
 				}
-				r.add(w.rows, p.name, figures)
-				fmt.Fprintf(b.logs, "repeat %d of %d  %-9s  %-8s %8.2f  (%.1f s)\n",
-					repeat+1, o.Repeats, w.name, p.name, figures[0], time.Since(began).Seconds())
+				r.add(w.rows, p.name, figures, pace)
+				fmt.Fprintf(b.logs, "repeat %d of %d  %-9s  %-8s %8.2f %-10s (%.1f s)\n",
+					repeat+1, o.Repeats, w.name, p.name, figures[0], w.rows[0].Unit, time.Since(began).Seconds())
 			}
 		}
 	}
@@ -44,18 +44,17 @@ func (b *rig) measure(ctx context.Context, o options, r *result) error {
 }
 
 // once measures one work on a fresh instance of a peer.
-func (b *rig) once(ctx context.Context, w work, p peer) ([]float64, error) {
+func (b *rig) once(ctx context.Context, w work, p peer) (figures []float64, pace float64, err error) {
 	i, err := b.run(ctx, p)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer i.stop()
-	figures, err := w.run(ctx, b, i)
-	if err != nil {
-		return nil, err
+	if figures, err = w.run(ctx, b, i); err != nil {
+		return nil, 0, err
 	}
 	if err := i.ended(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return figures, b.sink.ended()
+	return figures, i.pace, b.sink.ended()
 }

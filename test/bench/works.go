@@ -81,12 +81,13 @@ func hostileRows() []row {
 }
 
 // each does ops operations by f and returns the processor time of one in
-// microseconds. A tenth as many come before, uncounted.
+// microseconds; the pace is noted. A tenth as many come before, uncounted.
 func (i *instance) each(ctx context.Context, n, ops int, f func(ctx context.Context, worker, op int) error) (float64, error) {
 	if err := parallel(ctx, n, max(n, ops/10), f); err != nil {
 		return 0, errors.Join(err, i.ended())
 	}
-	used, _, err := i.processor(func() error { return parallel(ctx, n, ops, f) })
+	used, wall, err := i.processor(func() error { return parallel(ctx, n, ops, f) })
+	i.pace = float64(ops) / wall.Seconds()
 	return microseconds(used) / float64(ops), err
 }
 
