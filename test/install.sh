@@ -1,0 +1,83 @@
+#!/bin/sh
+# Gets what the tests run and this machine lacks; does nothing, and says
+# nothing, when all is there. Debian and its children only.
+#
+# Clients (curl, swaks, openssl) are installed with apt. Postfix and Cyrus SASL
+# are only unpacked, into .cache/debian of the working tree: a mail server that
+# is installed is also started and enabled, and no test may do that to a
+# machine. `rm -rf .cache` undoes it.
+set -eu
+umask 022
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+
+cache=$(cd "$(dirname "$0")/.." && pwd)/.cache
+unpacked="postfix sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db"
+clients="curl swaks openssl"
+
+fail() {
+	echo "test/install.sh: $1" >&2
+	exit 1
+}
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo -n "$@" || fail "needs root for \"$*\": run test/install.sh once as root"
+	else
+		fail "needs root for \"$*\" and there is no sudo: run test/install.sh once as root"
+	fi
+}
+
+# quietly shows what a command printed only if it failed.
+quietly() {
+	"$@" >"$log" 2>&1 || {
+		cat "$log" >&2
+		fail "\"$*\" failed: mend it (network? apt sources?) and run test/install.sh again"
+	}
+}
+
+# The clients, and the module without which swaks has no TLS.
+missing=
+for client in $clients; do
+	command -v "$client" >/dev/null || missing="$missing $client"
+done
+perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
+
+# The stamp names what was unpacked for which system, so that a working tree
+# shared by two systems does not run the one's programs on the other.
+# shellcheck disable=SC1091
+system=$(. /etc/os-release 2>/dev/null && echo "$ID ${VERSION_ID:-rolling} $(uname -m): $unpacked") || system=
+have=$(cat "$cache/debian/.complete" 2>/dev/null) || have=
+[ -z "$missing" ] && [ -n "$have" ] && [ "$have" = "$system" ] && exit 0
+
+command -v apt-get >/dev/null || fail "there is no apt-get: install$missing by your own means, and unpack $unpacked into $cache/debian, then write \"$system\" into $cache/debian/.complete"
+
+mkdir -p "$cache"
+work=$(mktemp -d "$cache/install.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+log=$work/log
+
+quietly as_root apt-get update
+if [ -n "$missing" ]; then
+	# shellcheck disable=SC2086
+	quietly as_root apt-get install -y --no-install-recommends $missing
+fi
+[ "$have" = "$system" ] && exit 0
+
+# What apt would install along with them is what this machine lacks of their
+# libraries; what it would not is here already.
+# shellcheck disable=SC2086
+along=$(apt-get install -s --no-install-recommends $unpacked 2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/\1/p')
+mkdir "$work/archives" "$work/root"
+cd "$work/archives"
+# shellcheck disable=SC2086
+quietly apt-get download $(printf '%s\n' $unpacked $along | sort -u)
+for archive in *.deb; do
+	quietly dpkg -x "$archive" "$work/root"
+done
+cd "$cache"
+echo "$system" >"$work/root/.complete"
+rm -rf debian
+mv "$work/root" debian
