@@ -39,7 +39,7 @@ type size struct {
 }
 
 var (
-	fullSize = size{visits: 2000, reuse: 4000, bodies: 8, large: 50 << 20, noops: 3000, idle: 5000,
+	fullSize = size{visits: 2000, reuse: 4000, bodies: 16, large: 50 << 20, noops: 3000, idle: 5000,
 		settles: settling{Still: 8 * time.Second, Most: 20 * time.Second}}
 	quickSize = size{visits: 200, reuse: 400, bodies: 1, large: 8 << 20, noops: 300, idle: 200,
 		settles: settling{Still: 500 * time.Millisecond, Most: 2 * time.Second}}
@@ -205,7 +205,7 @@ func (i *instance) bulk(ctx context.Context, b *rig, pattern []byte, bodies int)
 
 // measureHostile compares with an ordinary body through the same instance.
 func measureHostile(ctx context.Context, b *rig, i *instance) ([]float64, error) {
-	bodies := max(1, b.size.bodies/4)
+	bodies := max(1, b.size.bodies/8)
 	ordinary, err := i.bulk(ctx, b, ordinaryPattern(), bodies)
 	if err != nil {
 		return nil, err
