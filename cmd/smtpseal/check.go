@@ -1,15 +1,14 @@
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"smtpseal/certs"
 	"smtpseal/config"
@@ -82,11 +81,13 @@ func (o *origin) judge(ctx context.Context) (verdict, error) {
 // file for itself so that one bad one does not hide the next. The internal CA
 // is left alone: it would be made.
 func certificateMistakes(ctx context.Context, file string, c *config.Config) (mistakes config.Mistakes, warnings []string) {
-	var said bytes.Buffer
-	log := warningLog(&said)
-	wrong := func(path string, err error) {
-		mistakes = append(mistakes, config.Mistake{File: file, Path: path,
-			Problem: err.Error(), Remedy: "mend the file, or name another; run would not start"})
+	heard := newCollector()
+	log := zap.New(heard)
+	wrong := func(list string, item int, err error) {
+		mistakes = append(mistakes, config.Mistake{
+			File: file, Line: place(file, list, item), Path: fmt.Sprintf("%s[%d]", list, item),
+			Problem: err.Error(), Remedy: "mend it, for run would not start",
+		})
 	}
 	for i, one := range c.Certificates {
 		if one.Internal {
@@ -94,7 +95,7 @@ func certificateMistakes(ctx context.Context, file string, c *config.Config) (mi
 		}
 		source, err := certs.Open(ctx, certs.Options{Files: []certs.Pair{pair(one)}, Log: log})
 		if err != nil {
-			wrong(fmt.Sprintf("certificates[%d]", i), err)
+			wrong("certificates", i, err)
 			continue
 		}
 		source.Close()
@@ -102,16 +103,11 @@ func certificateMistakes(ctx context.Context, file string, c *config.Config) (mi
 	var none certs.Source // policies need no certificate
 	for i, l := range c.Listeners {
 		if _, err := none.TLSConfig(policy(c.TLS, l)); err != nil {
-			wrong(fmt.Sprintf("listeners[%d]", i), err)
+			wrong("listeners", i, err)
 		}
 	}
-	return mistakes, strings.FieldsFunc(said.String(), func(r rune) bool { return r == '\n' })
-}
-
-// warningLog writes what is at least a warning, a line each, without time.
-func warningLog(to *bytes.Buffer) *zap.Logger {
-	form := zapcore.EncoderConfig{MessageKey: "message", ConsoleSeparator: " "}
-	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(form), zapcore.AddSync(to), zap.WarnLevel))
+	slices.SortStableFunc(mistakes, func(a, b config.Mistake) int { return cmp.Compare(a.Line, b.Line) })
+	return mistakes, *heard.said
 }
 
 // printVerdict writes what is wrong to standard error, and that nothing is to

@@ -83,7 +83,7 @@ func (d *demonstration) run(ctx context.Context, once bool) (err error) {
 	defer running.Wait()
 	defer stopMTA()
 
-	settings := fmt.Sprintf(demoSettings, d.implicit, d.starttls, backend.Addr(), d.dir)
+	settings := fmt.Sprintf(demoSettings, d.implicit, d.starttls, backend.Addr().String(), d.dir)
 	if err := d.start(ctx, settings); err != nil {
 		return err
 	}
@@ -106,10 +106,10 @@ func (d *demonstration) deliver(m demo.Message) {
 
 // demoSettings is a configuration as anybody would write it.
 const demoSettings = `listeners:
-  - {name: submissions, listen: "%s", tls: implicit, backend: mta}
-  - {name: submission, listen: "%s", tls: starttls, backend: mta}
+  - {name: submissions, listen: %q, tls: implicit, backend: mta}
+  - {name: submission, listen: %q, tls: starttls, backend: mta}
 backends:
-  mta: {servers: ["%s"], proxy_protocol: v2}
+  mta: {servers: [%q], proxy_protocol: v2}
 certificates:
   - {names: [localhost, 127.0.0.1], internal: true}
 storage: {type: file, path: %q}

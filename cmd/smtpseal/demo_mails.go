@@ -33,7 +33,7 @@ func (d *demonstration) mails(ctx context.Context) error {
 			return fmt.Errorf("message to %s: %w", addr, err)
 		}
 	}
-	d.show.heading("What smtpseal logged: one line a session")
+	d.show.heading("What smtpseal logged: a line for each session")
 	d.ended.wait(ctx, 2)
 	d.log.open()
 	d.show.line("")

@@ -68,13 +68,14 @@ all.`,
 		SuggestionsMinimumDistance: 2,
 	}
 	root.SetVersionTemplate("smtpseal {{.Version}}\n")
+	root.Flags().BoolP("version", "v", false, "print the version")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return wrongUsage(c, "%v", err) })
 	root.AddGroup(
 		&cobra.Group{ID: "start", Title: "Start here:"},
 		&cobra.Group{ID: "serve", Title: "Serve mail:"},
 		&cobra.Group{ID: "about", Title: "Around it:"},
 	)
-	root.SetHelpCommandGroupID("about")
+	root.SetHelpFunc(explain)
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(p.demoCommand(), p.runCommand(), p.checkCommand(), p.configCommand(),
 		p.versionCommand(), p.completionCommand(), p.manCommand())
@@ -91,19 +92,4 @@ func unknownCommand(c *cobra.Command, args []string) error {
 		problem += fmt.Sprintf("; did you mean %q?", near[0])
 	}
 	return wrongUsage(c, "%s", problem)
-}
-
-// helpCommand replaces cobra's own, which takes an unknown topic for success.
-func helpCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "Explain a command",
-		RunE: func(c *cobra.Command, args []string) error {
-			topic, rest, err := c.Root().Find(args)
-			if err != nil || len(rest) > 0 {
-				return wrongUsage(c, "no help for %q", args)
-			}
-			return topic.Help()
-		},
-	}
 }

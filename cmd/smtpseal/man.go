@@ -54,23 +54,16 @@ func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath
 // manPage writes a command in man(7). The date is left out, so that the same
 // source makes the same page.
 func manPage(c *cobra.Command) string {
-	c.InitDefaultHelpFlag()
+	hideHelp(c)
 	var b strings.Builder
 	fmt.Fprintf(&b, ".TH %s 8 \"\" \"%s\" \"smtpseal manual\"\n",
 		roff(strings.ToUpper(pageName(c))), roff("smtpseal "+read().Version))
 	fmt.Fprintf(&b, ".SH NAME\n%s \\- %s\n", roff(pageName(c)), roff(c.Short))
 	b.WriteString(".SH SYNOPSIS\n")
-	for use := range strings.SplitSeq(c.Use, " | ") {
-		if c.HasParent() {
-			use = c.Parent().CommandPath() + " " + use
-		}
+	for _, use := range usages(c) {
 		fmt.Fprintf(&b, ".B %s\n.br\n", roff(use))
 	}
-	description := c.Long
-	if description == "" {
-		description = c.Short + "."
-	}
-	fmt.Fprintf(&b, ".SH DESCRIPTION\n%s\n", paragraphs(description))
+	fmt.Fprintf(&b, ".SH DESCRIPTION\n%s\n", paragraphs(description(c)))
 	b.WriteString(commandList(c))
 	b.WriteString(flagList(c.NonInheritedFlags()))
 	if c.Example != "" {
