@@ -111,6 +111,7 @@ func (d *dialogue) step(verb, text string) {
 		d.handshake()
 	case "C.":
 		d.eof(d.client, d.client)
+		d.client.Close() // a client that hears the end goes
 	case "B.":
 		d.eof(d.backend, d.fromB)
 	case "C!":
