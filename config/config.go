@@ -3,9 +3,9 @@
 // It is strict: an unknown key, a wrong type, a name used twice or not
 // defined is a mistake, and all mistakes are reported at once, each with its
 // file, line, key path and what to write instead. Keys of parts that are not
-// built yet are refused, never ignored. Nothing here opens a socket; the only
-// files it looks at besides the configuration are those the configuration
-// names, and only to say that they are missing.
+// built yet are refused, never ignored. Nothing here opens a socket, or any
+// file but the configuration itself: whether a certificate's file is there and
+// good is for those who read it.
 package config
 
 import (
