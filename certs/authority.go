@@ -122,14 +122,14 @@ func makeAuthority(ctx context.Context, storage certmagic.Storage) (*authority, 
 	if err != nil {
 		return nil, err
 	}
-	template, err := template(time.Now(), rootLifetime)
+	root, err := template(time.Now(), rootLifetime)
 	if err != nil {
 		return nil, err
 	}
-	template.Subject = pkix.Name{Organization: []string{"smtpseal"}, CommonName: "smtpseal internal CA " + keyID(key.Public())}
-	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
-	template.IsCA, template.MaxPathLenZero = true, true
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	root.Subject = pkix.Name{Organization: []string{"smtpseal"}, CommonName: "smtpseal internal CA " + keyID(key.Public())}
+	root.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	root.IsCA, root.MaxPathLenZero = true, true
+	der, err := x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
 	if err != nil {
 		return nil, fmt.Errorf("sign root: %w", err)
 	}

@@ -76,12 +76,14 @@ func TestChoiceByServerName(t *testing.T) {
 
 func TestNoCertificateIsAnError(t *testing.T) {
 	s := &Source{}
-	s.swapIndex()
-	if s.Ready() {
-		t.Error("ready")
-	}
-	if _, err := s.getCertificate(&tls.ClientHelloInfo{ServerName: "a"}); err == nil {
-		t.Error("no error")
+	for _, state := range []string{"never opened", "empty"} {
+		if s.Ready() {
+			t.Errorf("%s: ready", state)
+		}
+		if _, err := s.getCertificate(&tls.ClientHelloInfo{ServerName: "a"}); err == nil {
+			t.Errorf("%s: no error", state)
+		}
+		s.swapIndex()
 	}
 }
 

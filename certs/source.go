@@ -195,7 +195,10 @@ func (s *Source) Close() {
 }
 
 // Ready reports whether at least one certificate can be served.
-func (s *Source) Ready() bool { return len(s.index.Load().any) > 0 }
+func (s *Source) Ready() bool {
+	x := s.index.Load()
+	return x != nil && len(x.any) > 0
+}
 
 func (s *Source) swapIndex() {
 	next := newIndex()
@@ -210,8 +213,10 @@ func (s *Source) swapIndex() {
 // getCertificate is called in every handshake: one atomic load, a map look-up
 // or two, no allocation.
 func (s *Source) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if c := s.index.Load().choose(hello); c != nil {
-		return c, nil
+	if x := s.index.Load(); x != nil {
+		if c := x.choose(hello); c != nil {
+			return c, nil
+		}
 	}
 	return nil, errNoCertificate
 }
