@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"smtpseal/test/talk"
 )
 
 func TestFaults(t *testing.T) {
@@ -23,7 +25,7 @@ func TestFaults(t *testing.T) {
 		end    End
 	}{
 		{"FIN before the greeting", one(Fault{At: Connect, Then: Close}), "< FIN", ServerEnded},
-		{"RST before the greeting", one(Fault{At: Greeting, Pause: quiet, Then: Reset}), "< RST", ServerEnded},
+		{"RST before the greeting", one(Fault{At: Greeting, Pause: talk.Quiet, Then: Reset}), "< RST", ServerEnded},
 		{"FIN behind the greeting", one(Fault{After: Greeting, Then: Close}), "< 220\n< FIN", ServerEnded},
 		{"RST at EHLO", one(Fault{At: "EHLO", Then: Reset}), "< 220\n> EHLO x\n< RST", ServerEnded},
 		{"FIN behind HELO", one(Fault{After: "HELO", Then: Close}), hello + "< FIN", ServerEnded},
@@ -54,22 +56,22 @@ func TestFaults(t *testing.T) {
 		{"stall in mid-body", one(Fault{At: Body, Octets: 1, Then: Stall}), toRcpt + "> DATA\n< 354\n> abc\n> .\n< nothing", ClientClosed},
 		{"FIN, but goes on reading", one(Fault{At: "MAIL", Then: HalfClose}), hello + "> MAIL FROM:<>\n< FIN\n> NOOP\n> NOOP", ClientClosed},
 		{"a pause in mid-body", one(Fault{At: Body, Octets: 1, Pause: time.Microsecond}), toRcpt + "> DATA\n< 354\n> " + long + "\n> .\n< 250", ""},
-		{"tarpit", Config{Tarpit: 2 * quiet}, "< 220\n> NOPE\n< nothing\n< 500\n> NOOP\n< 250", ""},
+		{"tarpit", Config{Tarpit: 2 * talk.Quiet}, "< 220\n> NOPE\n< nothing\n< 500\n> NOOP\n< 250", ""},
 		{"AUTH dies behind its first step", one(Fault{After: "AUTH", Then: Reset}), hello + "> AUTH LOGIN\n< 334\n< RST", ServerEnded},
 		{"AUTH refused late", one(Fault{At: AuthStep, Say: "454 4.7.0 later\r\n"}), hello + "> AUTH LOGIN\n< 334\n> eA==\n< 454\n> NOOP\n< 250", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			srv := Start(t, c.config)
-			client := dial(t, srv)
-			client.play(c.script)
+			client, conn := dial(t, srv)
+			client.Play(c.script)
 			if c.end == "" {
 				if got := srv.Connections()[0].End; got != Open {
 					t.Errorf("ended by %q", got)
 				}
 				return
 			}
-			client.conn.Close()
+			conn.Close()
 			if got := srv.WaitEnd(t, 1); got.End != c.end {
 				t.Errorf("ended by %q, want %q\n%s", got.End, c.end, got.String())
 			}
@@ -79,11 +81,11 @@ func TestFaults(t *testing.T) {
 
 func TestWhatComesOfABodyCutShort(t *testing.T) {
 	srv := Start(t, Config{})
-	c := dial(t, srv)
-	c.play(toRcpt + "> DATA\n< 354\n>> abc\\r\\n..def\\r\\n.")
+	c, conn := dial(t, srv)
+	c.Play(toRcpt + "> DATA\n< 354\n>> abc\\r\\n..def\\r\\n.")
 	srv.WaitConnection(t, 1, func(c *Connection) bool { return len(c.Unfinished) == 11 })
-	c.conn.(*net.TCPConn).SetLinger(0)
-	c.conn.Close()
+	conn.(*net.TCPConn).SetLinger(0)
+	conn.Close()
 	got := srv.WaitEnd(t, 1)
 	if got.End != ClientReset || !got.InBody || string(got.Unfinished) != "abc\r\n.def\r\n" || len(srv.Messages()) != 0 {
 		t.Errorf("end %q, in body %v, unfinished %q", got.End, got.InBody, got.Unfinished)
@@ -94,15 +96,15 @@ func TestWhatComesOfABodyCutShort(t *testing.T) {
 // deadline is put to the test.
 func TestStalledServerStopsReading(t *testing.T) {
 	srv := Start(t, Config{Faults: []Fault{{At: Body, Octets: 10, Then: Stall}}})
-	c := dial(t, srv)
-	c.play(toRcpt + "> DATA\n< 354")
-	c.conn.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
-	n, err := io.Copy(c.conn, bytes.NewReader(make([]byte, 64<<20)))
+	c, conn := dial(t, srv)
+	c.Play(toRcpt + "> DATA\n< 354")
+	conn.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+	n, err := io.Copy(conn, bytes.NewReader(make([]byte, 64<<20)))
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("wrote %d octets: %v", n, err)
 	}
-	c.conn.(*net.TCPConn).SetLinger(0)
-	c.conn.Close()
+	conn.(*net.TCPConn).SetLinger(0)
+	conn.Close()
 	if got := srv.WaitEnd(t, 1); got.End != ClientReset {
 		t.Errorf("a stalled server took RST for %q", got.End)
 	}
@@ -125,7 +127,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, script := range []string{"", hello, "< 220\n> NOOP", "< 220\n> RSET", toRcpt + "> DATA\n< 354"} {
-		dial(t, srv).play(script)
+		play(t, srv, script)
 	}
 	srv.Close()
 	// A goroutine that was waited for may still be on its last instruction.

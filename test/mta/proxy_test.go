@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+
+	"smtpseal/test/talk"
 )
 
 const v1Line = "PROXY TCP4 203.0.113.7 198.51.100.1 51234 465\r\n"
@@ -30,9 +32,9 @@ func TestHeaderIsKept(t *testing.T) {
 	for name, raw := range map[string]string{"v1": v1Line, "v2": v2Header(t)} {
 		t.Run(name, func(t *testing.T) {
 			srv := Start(t, Config{Proxy: Either, PeekOnce: true})
-			c := dial(t, srv)
-			c.send(raw)
-			c.play(hello)
+			c, _ := dial(t, srv)
+			c.Send(raw)
+			c.Play(hello)
 			got := srv.Connections()[0]
 			h := got.Header
 			if h == nil || string(h.Raw) != raw || !h.OneRead || h.Segments != 1 || got.Early != 0 {
@@ -53,19 +55,19 @@ func TestHeaderIsKept(t *testing.T) {
 
 func TestUnixSocketTakesHeader(t *testing.T) {
 	srv := Start(t, Config{Network: "unix", Proxy: V2})
-	c := dial(t, srv)
-	c.send(v2Header(t))
-	c.play(hello)
+	c, _ := dial(t, srv)
+	c.Send(v2Header(t))
+	c.Play(hello)
 }
 
 // Two writes are two segments, even when one read returns both.
 func TestSplitHeaderIsNoticed(t *testing.T) {
-	srv := Start(t, Config{Proxy: V2, Faults: []Fault{{At: Connect, Pause: quiet}}})
-	c := dial(t, srv)
+	srv := Start(t, Config{Proxy: V2, Faults: []Fault{{At: Connect, Pause: talk.Quiet}}})
+	c, _ := dial(t, srv)
 	raw := v2Header(t)
-	c.send(raw[:20])
-	c.send(raw[20:])
-	c.play(hello)
+	c.Send(raw[:20])
+	c.Send(raw[20:])
+	c.Play(hello)
 	if h := srv.Connections()[0].Header; h.Segments != 2 {
 		t.Errorf("%d segments in %+v", h.Segments, h)
 	}
@@ -75,9 +77,9 @@ func TestPeekOnceRefusesSplitHeader(t *testing.T) {
 	for name, raw := range map[string]string{"v1": v1Line, "v2": v2Header(t)} {
 		t.Run(name, func(t *testing.T) {
 			srv := Start(t, Config{Proxy: Either, PeekOnce: true, BadHeader: Say421})
-			c := dial(t, srv)
-			c.send(raw[:18])
-			c.play("< 421 4.3.0\n< FIN or RST")
+			c, _ := dial(t, srv)
+			c.Send(raw[:18])
+			c.Play("< 421 4.3.0\n< END")
 			if got := srv.WaitEnd(t, 1); got.Error == nil || !strings.Contains(got.Error.Error(), "first read of 18 octets") {
 				t.Errorf("error %v", got.Error)
 			}
@@ -88,33 +90,33 @@ func TestPeekOnceRefusesSplitHeader(t *testing.T) {
 func TestTalkingBeforeTheGreeting(t *testing.T) {
 	t.Run("in the header's segment", func(t *testing.T) {
 		srv := Start(t, Config{Proxy: V1})
-		c := dial(t, srv)
-		c.send(v1Line + "HELO x\r\n")
-		c.play("< 220\n< 250")
+		c, _ := dial(t, srv)
+		c.Send(v1Line + "HELO x\r\n")
+		c.Play("< 220\n< 250")
 		if got := srv.Connections()[0].Early; got != 8 {
 			t.Errorf("early %d", got)
 		}
 	})
 	t.Run("in the next", func(t *testing.T) {
-		srv := Start(t, Config{Proxy: V1, GreetDelay: quiet})
-		c := dial(t, srv)
-		c.send(v1Line)
-		c.send("HELO x\r\n")
-		c.play("< 220\n< 250")
+		srv := Start(t, Config{Proxy: V1, GreetDelay: talk.Quiet})
+		c, _ := dial(t, srv)
+		c.Send(v1Line)
+		c.Send("HELO x\r\n")
+		c.Play("< 220\n< 250")
 		if got := srv.Connections()[0]; got.Early != 8 || got.Header.Segments > 2 {
 			t.Errorf("early %d, %+v", got.Early, got.Header)
 		}
 	})
 	t.Run("and swallowed", func(t *testing.T) {
 		srv := Start(t, Config{Proxy: V1, SwallowBehind: true})
-		c := dial(t, srv)
-		c.send(v1Line + "HELO x\r\n")
-		c.play("< 220\n< nothing\n> NOOP\n< 250")
+		c, _ := dial(t, srv)
+		c.Send(v1Line + "HELO x\r\n")
+		c.Play("< 220\n< nothing\n> NOOP\n< 250")
 	})
 }
 
 func TestWrongProxyVersion(t *testing.T) {
-	short := 2 * quiet
+	short := 2 * talk.Quiet
 	for _, c := range []struct {
 		name   string
 		config Config
@@ -122,10 +124,10 @@ func TestWrongProxyVersion(t *testing.T) {
 		script string
 	}{
 		{"v1 to a plain server", Config{}, v1Line, "< 220\n< 500 5.5.2\n> NOOP\n< 250"},
-		{"v2 to a plain server", Config{}, v2Header(t), "< 220\n< 500\n< 500\n< 500\n< 221\n< FIN or RST"},
-		{"v2 to a v1 server", Config{Proxy: V1}, v2Header(t), "< FIN or RST"},
-		{"v1 to a v2 server", Config{Proxy: V2, BadHeader: Say421}, v1Line, "< 421\n< FIN or RST"},
-		{"plain SMTP to a v2 server", Config{Proxy: V2, BadHeader: Say421}, "EHLO x\r\n", "< 421\n< FIN or RST"},
+		{"v2 to a plain server", Config{}, v2Header(t), "< 220\n< 500\n< 500\n< 500\n< 221\n< END"},
+		{"v2 to a v1 server", Config{Proxy: V1}, v2Header(t), "< END"},
+		{"v1 to a v2 server", Config{Proxy: V2, BadHeader: Say421}, v1Line, "< 421\n< END"},
+		{"plain SMTP to a v2 server", Config{Proxy: V2, BadHeader: Say421}, "EHLO x\r\n", "< 421\n< END"},
 		{"nothing, silence", Config{Proxy: V2}, "", "< nothing"},
 		{"nothing, then closed", Config{Proxy: V2, HeaderTimeout: short}, "", "< nothing\n< FIN"},
 		{"nothing, then 421", Config{Proxy: V1, HeaderTimeout: short, BadHeader: Say421}, "", "< nothing\n< 421\n< FIN"},
@@ -134,21 +136,21 @@ func TestWrongProxyVersion(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			srv := Start(t, c.config)
-			client := dial(t, srv)
-			client.send(c.sent)
-			client.play(c.script)
+			client, _ := dial(t, srv)
+			client.Send(c.sent)
+			client.Play(c.script)
 		})
 	}
 }
 
 func TestLateHeaderIsTaken(t *testing.T) {
 	srv := Start(t, Config{Proxy: Either, HeaderTimeout: time.Minute})
-	c := dial(t, srv)
+	c, _ := dial(t, srv)
 	raw := v2Header(t)
-	c.send(raw[:16])
-	c.play("< nothing")
-	c.send(raw[16:])
-	c.play(hello)
+	c.Send(raw[:16])
+	c.Play("< nothing")
+	c.Send(raw[16:])
+	c.Play(hello)
 	if h := srv.Connections()[0].Header; h.OneRead || h.Segments != 2 {
 		t.Errorf("%+v", h)
 	}

@@ -1,96 +1,33 @@
 package mta
 
 import (
-	"bufio"
 	"crypto/hmac"
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
-	"io"
 	"net"
-	"os"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
+
+	"smtpseal/test/talk"
 )
 
-// A talker is a plain client that plays dialogues.
-type talker struct {
-	t    *testing.T
-	conn net.Conn
-	in   *bufio.Reader
-}
-
-func dial(t *testing.T, srv *Server) *talker {
+// dial returns a client that plays dialogues, and its connection.
+func dial(t *testing.T, srv *Server) (*talk.Talker, net.Conn) {
 	t.Helper()
 	conn, err := net.Dial(srv.listener.Addr().Network(), srv.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return &talker{t, conn, bufio.NewReader(conn)}
+	return talk.With(t, conn), conn
 }
 
-// quiet is how long nothing must come for "nothing" to be believed. It is
-// waited for in full only where nothing comes.
-const quiet = 30 * time.Millisecond
-
-// play reads and writes lines:
-//
-//	> text    is sent with CRLF        >> text   is sent as it is, escapes as in Go
-//	< text    one line comes that begins with text
-//	< FIN     the end                  < RST     the rude end
-//	< FIN or RST                       < nothing
-func (c *talker) play(script string) {
-	c.t.Helper()
-	for line := range strings.Lines(script) {
-		line = strings.TrimSpace(line)
-		switch kind, text, _ := strings.Cut(line, " "); kind {
-		case "":
-		case ">":
-			c.send(text + "\r\n")
-		case ">>":
-			c.send(strings.NewReplacer(`\r`, "\r", `\n`, "\n", `\0`, "\x00").Replace(text))
-		case "<":
-			c.expect(text)
-		default:
-			c.t.Fatalf("no such line in a dialogue: %q", line)
-		}
-	}
-}
-
-func (c *talker) send(text string) {
-	c.t.Helper()
-	if _, err := io.WriteString(c.conn, text); err != nil {
-		c.t.Fatalf("send %.60q: %v", text, err)
-	}
-}
-
-func (c *talker) expect(want string) {
-	c.t.Helper()
-	patience := 5 * time.Second
-	if strings.HasSuffix(want, "nothing") {
-		patience = quiet
-	}
-	c.conn.SetReadDeadline(time.Now().Add(patience))
-	line, err := c.in.ReadString('\n')
-	got := strings.TrimSuffix(line, "\r\n")
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		got += "nothing"
-	case errors.Is(err, syscall.ECONNRESET):
-		got += "RST"
-	case err == io.EOF:
-		got += "FIN"
-	}
-	if want == "FIN or RST" && (got == "FIN" || got == "RST") {
-		return
-	}
-	if err != nil && got != want || !strings.HasPrefix(got, want) {
-		c.t.Fatalf("got %q, want %q", got, want)
-	}
+// play is for dialogues of which only the words matter.
+func play(t *testing.T, srv *Server, script string) {
+	t.Helper()
+	client, _ := dial(t, srv)
+	client.Play(script)
 }
 
 // hello is the start of most dialogues.
@@ -112,8 +49,8 @@ func TestMailIsKeptOctetByOctet(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
 			srv := Start(t, Config{Network: network})
-			c := dial(t, srv)
-			c.play(toRcpt + `
+			c, _ := dial(t, srv)
+			c.Play(toRcpt + `
 				> RCPT TO:<c@example.org> NOTIFY=NEVER
 				< 250
 				> DATA
@@ -141,7 +78,7 @@ func TestMailIsKeptOctetByOctet(t *testing.T) {
 
 func TestChunksAreCountedAndKept(t *testing.T) {
 	srv := Start(t, Config{})
-	dial(t, srv).play(toRcpt + `
+	play(t, srv, toRcpt+`
 		>> BDAT 6\r\nab\r\n.\r
 		< 250 2.0.0 6 octets
 		>> BDAT 3\r\n\ncd
@@ -160,8 +97,8 @@ func TestChunksAreCountedAndKept(t *testing.T) {
 
 func TestPipelinedCommandsAreAnsweredInOrder(t *testing.T) {
 	srv := Start(t, Config{})
-	c := dial(t, srv)
-	c.play(`
+	c, _ := dial(t, srv)
+	c.Play(`
 		< 220
 		>> EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nNOPE\r\nDATA\r\n
 		< 250-mta.example.test
@@ -208,7 +145,7 @@ func TestAuth(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			srv := Start(t, Config{Users: map[string]string{"alice": "secret"}})
-			dial(t, srv).play(hello + c.script + "\n> NOOP\n< 250")
+			play(t, srv, hello+c.script+"\n> NOOP\n< 250")
 			if got := srv.Connections()[0].User; got != c.user {
 				t.Errorf("user %q, want %q", got, c.user)
 			}
@@ -218,7 +155,7 @@ func TestAuth(t *testing.T) {
 
 func TestSizeIsRefused(t *testing.T) {
 	srv := Start(t, Config{Size: 10})
-	dial(t, srv).play(hello + `
+	play(t, srv, hello+`
 		> MAIL FROM:<a@b> SIZE=11
 		< 552
 		> MAIL FROM:<a@b> SIZE=10
@@ -245,14 +182,14 @@ func TestLenientServerFallsToSmuggling(t *testing.T) {
 	for _, end := range []string{"\n.\n", "\n.\r\n", "\r.\r", "\r.\r\n", "\r\n.\n", "\r\n.\r", "\n.\r"} {
 		for _, lenient := range []bool{true, false} {
 			srv := Start(t, Config{Lenient: lenient})
-			c := dial(t, srv)
-			c.play(toRcpt + "> DATA\n < 354")
-			c.send("one" + end + second)
-			c.play("< 250 2.0.0")
+			c, _ := dial(t, srv)
+			c.Play(toRcpt + "> DATA\n < 354")
+			c.Send("one" + end + second)
+			c.Play("< 250 2.0.0")
 			if lenient {
-				c.play("< 250 2.1.0\n< 250 2.1.5\n< 354\n< 250 2.0.0")
+				c.Play("< 250 2.1.0\n< 250 2.1.5\n< 354\n< 250 2.0.0")
 			}
-			c.play("> NOOP\n< 250")
+			c.Play("> NOOP\n< 250")
 			if got := len(srv.Messages()); got != map[bool]int{true: 2, false: 1}[lenient] {
 				t.Errorf("%q, lenient %v: %d messages", end, lenient, got)
 			}
