@@ -56,7 +56,7 @@ func TestFaults(t *testing.T) {
 		{"stall in mid-body", one(Fault{At: Body, Octets: 1, Then: Stall}), toRcpt + "> DATA\n< 354\n> abc\n> .\n< nothing", ClientClosed},
 		{"FIN, but goes on reading", one(Fault{At: "MAIL", Then: HalfClose}), hello + "> MAIL FROM:<>\n< FIN\n> NOOP\n> NOOP", ClientClosed},
 		{"a pause in mid-body", one(Fault{At: Body, Octets: 1, Pause: time.Microsecond}), toRcpt + "> DATA\n< 354\n> " + long + "\n> .\n< 250", ""},
-		{"tarpit", Config{Tarpit: 2 * talk.Quiet}, "< 220\n> NOPE\n< nothing\n< 500\n> NOOP\n< 250", ""},
+		{"tarpit", Config{Tarpit: 10 * talk.Quiet}, "< 220\n> NOPE\n< nothing\n< 500\n> NOOP\n< 250", ""},
 		{"AUTH dies behind its first step", one(Fault{After: "AUTH", Then: Reset}), hello + "> AUTH LOGIN\n< 334\n< RST", ServerEnded},
 		{"AUTH refused late", one(Fault{At: AuthStep, Say: "454 4.7.0 later\r\n"}), hello + "> AUTH LOGIN\n< 334\n> eA==\n< 454\n> NOOP\n< 250", ""},
 	} {

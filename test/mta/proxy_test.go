@@ -116,7 +116,7 @@ func TestTalkingBeforeTheGreeting(t *testing.T) {
 }
 
 func TestWrongProxyVersion(t *testing.T) {
-	short := 2 * talk.Quiet
+	short := 10 * talk.Quiet
 	for _, c := range []struct {
 		name   string
 		config Config
