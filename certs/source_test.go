@@ -123,8 +123,8 @@ func TestRunEndsWithItsContextAndLeavesNothing(t *testing.T) {
 	go func() { done <- s.Run(ctx) }()
 	cancel()
 	must(t, <-done)
-	s.Close() // certmagic's own Stop would panic
 	noGoroutines(t)
+	s.Close() // certmagic's own Stop would panic
 	if err := s.Run(context.Background()); err == nil {
 		t.Error("ran twice")
 	}
