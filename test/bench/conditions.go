@@ -21,6 +21,7 @@ type machine struct {
 	System     string
 	Go         string
 	LoadBefore string
+	Clients    int
 	Programs   map[string]string // peer → version
 }
 
@@ -32,6 +33,7 @@ func conditions(b *rig) machine {
 		System:     strings.Trim(lineOf("/etc/os-release", "PRETTY_NAME"), `"`),
 		Go:         runtime.Version(),
 		LoadBefore: loadAverage(),
+		Clients:    b.clients,
 		Programs:   map[string]string{},
 	}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
@@ -45,7 +47,8 @@ func conditions(b *rig) machine {
 func (m machine) write(w io.Writer) {
 	fmt.Fprintf(w, "%s; %s, %d cores; %s, Linux %s; %s; load before %s\n",
 		m.Date, m.Processor, m.Cores, m.System, m.Kernel, m.Go, m.LoadBefore)
-	fmt.Fprintln(w, "ECDSA P-256, TLS 1.3, X25519, AES-128-GCM; processor time is user and system of the whole process tree")
+	fmt.Fprintf(w, "ECDSA P-256, TLS 1.3, X25519, AES-128-GCM; %d clients at once; processor time is user and system of the\n"+
+		"whole process tree\n", m.Clients)
 	for _, name := range []string{"naive", "haproxy", "smtpseal"} {
 		if version, ok := m.Programs[name]; ok {
 			fmt.Fprintf(w, "%s: %s\n", name, version)

@@ -36,7 +36,7 @@ func measureMessage(ctx context.Context, b *rig, i *instance) ([]float64, error)
 }
 
 func (i *instance) visits(ctx context.Context, b *rig, d *dialer, during func(*session) error) (float64, error) {
-	return i.each(ctx, workers, b.size.visits, func(ctx context.Context, _, _ int) error {
+	return i.each(ctx, b.clients, b.size.visits, func(ctx context.Context, _, _ int) error {
 		return visit(ctx, d, during)
 	})
 }
@@ -44,15 +44,15 @@ func (i *instance) visits(ctx context.Context, b *rig, d *dialer, during func(*s
 // measureResumed counts too which offers were taken. The uncounted
 // sessions before give each worker its first ticket.
 func measureResumed(ctx context.Context, b *rig, i *instance) ([]float64, error) {
-	var dialers [workers]*dialer
-	var offered, taken [workers]int
+	dialers := make([]*dialer, b.clients)
+	offered, taken := make([]int, b.clients), make([]int, b.clients)
 	for w := range dialers {
 		dialers[w] = i.implicit.resuming()
 		if err := visit(ctx, dialers[w], nil); err != nil {
 			return nil, err
 		}
 	}
-	used, err := i.each(ctx, workers, b.size.visits, func(ctx context.Context, w, _ int) error {
+	used, err := i.each(ctx, b.clients, b.size.visits, func(ctx context.Context, w, _ int) error {
 		if _, ok := dialers[w].config.ClientSessionCache.Get(serverName); ok {
 			offered[w]++
 		}
@@ -99,7 +99,7 @@ func measureWall(ctx context.Context, b *rig, i *instance) ([]float64, error) {
 // the scheduler wakes it.
 func measureReuse(ctx context.Context, b *rig, i *instance) ([]float64, error) {
 	message := newBody(ordinaryPattern(), 10<<10)
-	var sessions [workers]*session
+	sessions := make([]*session, b.clients)
 	for w := range sessions {
 		s, err := i.implicit.open(ctx)
 		if err != nil {
@@ -111,7 +111,7 @@ func measureReuse(ctx context.Context, b *rig, i *instance) ([]float64, error) {
 		}
 		sessions[w] = s
 	}
-	return one(i.each(ctx, workers, b.size.reuse, func(_ context.Context, w, _ int) error {
+	return one(i.each(ctx, b.clients, b.size.reuse, func(_ context.Context, w, _ int) error {
 		return sessions[w].send(message)
 	}))
 }

@@ -20,7 +20,7 @@ func measureIdle(ctx context.Context, b *rig, i *instance) ([]float64, error) {
 		return nil, err
 	}
 	message := newBody(ordinaryPattern(), messageLeft)
-	err := parallel(ctx, workers, 20, func(ctx context.Context, _, _ int) error {
+	err := parallel(ctx, b.clients, 20, func(ctx context.Context, _, _ int) error {
 		return visit(ctx, i.implicit, func(s *session) error { return s.send(message) })
 	})
 	if err != nil {
@@ -53,7 +53,7 @@ func measureIdle(ctx context.Context, b *rig, i *instance) ([]float64, error) {
 	}
 	var figures []float64
 	for _, step := range steps {
-		if err := parallel(ctx, workers, len(sessions), step); err != nil {
+		if err := parallel(ctx, b.clients, len(sessions), step); err != nil {
 			return nil, errors.Join(err, i.ended())
 		}
 		now, err := i.settled(ctx, b.size.settles)

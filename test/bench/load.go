@@ -6,10 +6,6 @@ import (
 	"sync/atomic"
 )
 
-// workers is how many clients are busy at once where a work does not say
-// otherwise: enough that a peer of one thread never waits for us.
-const workers = 4
-
 // parallel does f(0), f(1) … f(ops-1) with n workers, each saying which it
 // is. The first error ends it, as does ctx.
 func parallel(ctx context.Context, n, ops int, f func(ctx context.Context, worker, op int) error) error {

@@ -36,6 +36,7 @@ import (
 // options are the command line's.
 type options struct {
 	Repeats int
+	Clients int // busy at once
 	Peers   []string
 	Only    *regexp.Regexp
 	Quick   bool
@@ -82,6 +83,7 @@ func parse(args []string) (options, error) {
 	var peers string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.IntVar(&o.Repeats, "repeats", 5, "how often each work is measured with each peer")
+	f.IntVar(&o.Clients, "clients", 4, "how many are busy at once, where a work does not say one")
 	f.StringVar(&peers, "peers", "naive,haproxy,smtpseal", "who is measured")
 	f.StringVar(&o.JSON, "json", "", "write every sample to `FILE`")
 	f.BoolVar(&o.Quick, "quick", false, "few operations, one repeat: proves the harness, not the figures")
@@ -99,8 +101,8 @@ func parse(args []string) (options, error) {
 	if o.Quick {
 		o.Repeats = 1
 	}
-	if o.Repeats < 1 || f.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "bench: at least one repeat, and no arguments beside flags")
+	if o.Repeats < 1 || o.Clients < 1 || f.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "bench: at least one repeat and one client, and no arguments beside flags")
 		return o, flag.ErrHelp
 	}
 	return o, nil

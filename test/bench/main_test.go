@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 func TestQuickRunMeasuresTheNaivePeer(t *testing.T) {
 	report := filepath.Join(t.TempDir(), "report.json")
 	var out strings.Builder
-	o := options{Repeats: 1, Peers: []string{"naive"}, Quick: true, JSON: report, Logs: io.Discard}
+	o := options{Repeats: 1, Clients: 4, Peers: []string{"naive"}, Quick: true, JSON: report, Logs: io.Discard}
 	if err := bench(t.Context(), o, &out); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestInterruptedRunLeavesNoProcess(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		cancel()
 	}()
-	o := options{Repeats: 100, Peers: []string{"naive"}, Quick: true, Logs: progress}
+	o := options{Repeats: 100, Clients: 4, Peers: []string{"naive"}, Quick: true, Logs: progress}
 	if err := bench(ctx, o, io.Discard); err == nil {
 		t.Error("an interrupted run has no error")
 	}

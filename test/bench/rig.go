@@ -35,12 +35,13 @@ type rig struct {
 	proxied   string // … and for those with one
 	peers     []peer
 	size      size
+	clients   int // busy at once: with one a peer sleeps between any two packets
 	logs      io.Writer
 	started   int // processes so far: each has a log of its own
 }
 
 func newRig(ctx context.Context, o options) (_ *rig, err error) {
-	b := &rig{logs: o.Logs, size: fullSize}
+	b := &rig{logs: o.Logs, size: fullSize, clients: o.Clients}
 	if o.Quick {
 		b.size = quickSize
 	}
