@@ -19,16 +19,25 @@ func internalName(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("name %q: %w", name, err)
 	}
-	labels := strings.Split(ascii, ".")
+	if !isDNSName(ascii) {
+		return "", fmt.Errorf("name %q: write a DNS name like mail.example.org, a wildcard like *.example.org or an IP address", name)
+	}
+	return ascii, nil
+}
+
+// isDNSName reports whether a name in lower case is one, or a wildcard: the
+// first label alone, and not the only one.
+func isDNSName(name string) bool {
+	labels := strings.Split(name, ".")
 	if labels[0] == "*" && len(labels) > 1 {
 		labels = labels[1:]
 	}
 	for _, label := range labels {
-		if !isLabel(label) || len(ascii) > 253 {
-			return "", fmt.Errorf("name %q: write a DNS name like mail.example.org, a wildcard like *.example.org or an IP address", name)
+		if !isLabel(label) {
+			return false
 		}
 	}
-	return ascii, nil
+	return len(name) <= 253
 }
 
 // isLabel allows what RFC 1123 section 2.1 does, and the underscore, which

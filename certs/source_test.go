@@ -3,7 +3,6 @@ package certs
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -178,7 +177,9 @@ func TestNamesOfOldCertificates(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	if got := leafNames(&x509.Certificate{}); len(got) != 0 {
-		t.Errorf("%q", got)
+	for _, cn := range []string{"", "My Printer", "a\r\n250 b", "*"} {
+		if got := leafNames(ca.certificate(spec{cn: cn}).Leaf); len(got) != 0 {
+			t.Errorf("common name %q: %q", cn, got)
+		}
 	}
 }

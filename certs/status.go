@@ -75,14 +75,18 @@ func leafNames(leaf *x509.Certificate) []string {
 
 // dnsNames returns the DNS names in lower case. The common name counts only
 // where there are no alternative names (RFC 6125 section 6.4.4): clients that
-// old are still among those who send mail.
+// old are still among those who send mail. What is no DNS name is left out: a
+// common name may be any text, and the first name is said in our greeting.
 func dnsNames(leaf *x509.Certificate) []string {
-	var names []string
-	for _, name := range leaf.DNSNames {
-		names = append(names, strings.ToLower(strings.TrimSuffix(name, ".")))
+	names := leaf.DNSNames
+	if len(names) == 0 && len(leaf.IPAddresses) == 0 {
+		names = []string{leaf.Subject.CommonName}
 	}
-	if len(names) == 0 && len(leaf.IPAddresses) == 0 && leaf.Subject.CommonName != "" {
-		names = append(names, strings.ToLower(leaf.Subject.CommonName))
+	var good []string
+	for _, name := range names {
+		if name = strings.ToLower(strings.TrimSuffix(name, ".")); isDNSName(name) {
+			good = append(good, name)
+		}
 	}
-	return names
+	return good
 }
