@@ -28,6 +28,9 @@ file, line, key and what to write instead, and warnings after them.`,
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := from.check(c); err != nil {
+				return err
+			}
 			v, err := from.judge(c.Context())
 			if err != nil {
 				return err
@@ -134,7 +137,10 @@ func (p program) configCommand() *cobra.Command {
 		Example:           "  smtpseal config -c smtpseal.yaml",
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := from.check(c); err != nil {
+				return err
+			}
 			settings, err := from.load()
 			if err != nil {
 				return err

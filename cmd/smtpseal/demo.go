@@ -88,6 +88,9 @@ func (d *demonstration) run(ctx context.Context, once bool) (err error) {
 		return err
 	}
 	defer d.stop()
+	if err := d.trust(); err != nil {
+		return err
+	}
 	d.show.opening(d.service.open, settings)
 	if err := d.mails(ctx); err != nil || once {
 		return err
@@ -126,9 +129,13 @@ func (d *demonstration) start(ctx context.Context, settings string) error {
 	if err != nil {
 		return err
 	}
-	if d.service, err = start(ctx, c, log, d.ended); err != nil {
-		return adviseDemo(err)
-	}
+	d.service, err = start(ctx, c, log, d.ended)
+	return adviseDemo(err)
+}
+
+// trust takes the internal CA's root for our own client, and writes it down for
+// the user's.
+func (d *demonstration) trust() error {
 	root, err := d.service.certs.RootPEM()
 	if err != nil {
 		return err
@@ -146,4 +153,23 @@ func (d *demonstration) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	d.service.stop(ctx)
+}
+
+// untilStopped is a context that ends with the first request to stop.
+func untilStopped(signals <-chan os.Signal) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		for {
+			select {
+			case signal := <-signals:
+				if signal != reloadSignal {
+					cancel()
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, cancel
 }

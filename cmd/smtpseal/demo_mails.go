@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -106,5 +107,24 @@ func (d *demonstration) invite(ctx context.Context) {
 				d.show.line("  " + line)
 			}
 		}
+	}
+}
+
+// commands are for the user to paste into another terminal. The certificate is
+// for localhost, whatever address is listened on.
+func (d *demonstration) commands() []string {
+	root, mail := d.file("root.pem"), d.file("message.eml")
+	_, implicit, _ := net.SplitHostPort(d.service.open[0].net.Addr().String())
+	_, starttls, _ := net.SplitHostPort(d.service.open[1].net.Addr().String())
+	envelope := "--mail-from you@example.org --mail-rcpt postmaster@example.org --upload-file " + mail
+	return []string{
+		"  curl --cacert " + root + " smtps://localhost:" + implicit + " " + envelope,
+		"  curl --cacert " + root + " --ssl-reqd smtp://localhost:" + starttls + " " + envelope,
+		"",
+		"  openssl s_client -crlf -quiet -verify_return_error -CAfile " + root + " -connect localhost:" + implicit,
+		"  openssl s_client -crlf -quiet -verify_return_error -CAfile " + root + " -starttls smtp -connect localhost:" + starttls,
+		"",
+		"  swaks --to postmaster@example.org --server localhost:" + implicit + " --tlsc --tls-verify --tls-ca-path " + root,
+		"  swaks --to postmaster@example.org --server localhost:" + starttls + " --tls --tls-verify --tls-ca-path " + root,
 	}
 }

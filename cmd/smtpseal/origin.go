@@ -37,11 +37,12 @@ func (o *origin) quickFlags(c *cobra.Command) {
 	c.RegisterFlagCompletionFunc("proxy-protocol", cobra.FixedCompletions([]string{"off", "v1", "v2"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// check refuses a mixture of the two, since one of them would be ignored.
+// check refuses a mixture of the two, since one of them would be ignored. What
+// follows it relies on file being empty only if the flags are to be used.
 func (o *origin) check(c *cobra.Command) error {
 	var quick []string
 	c.Flags().Visit(func(f *pflag.Flag) {
-		if f.Name != "config" {
+		if f.Name != "config" && f.Name != "json" {
 			quick = append(quick, "--"+f.Name)
 		}
 	})

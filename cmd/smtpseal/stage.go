@@ -1,16 +1,11 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"net"
-	"os"
 	"strings"
-	"sync"
 
 	"smtpseal/cmd/smtpseal/demo"
-	"smtpseal/proxy"
 )
 
 // A stage is where the demo is seen: plain text, in colour on a terminal.
@@ -64,91 +59,4 @@ func (s stage) opening(open []bound, settings string) {
 	for line := range strings.Lines(settings) {
 		s.line("  " + strings.TrimRight(line, "\n"))
 	}
-}
-
-// commands are for the user to paste into another terminal. The certificate is
-// for localhost, whatever address is listened on.
-func (d *demonstration) commands() []string {
-	root, mail := d.file("root.pem"), d.file("message.eml")
-	_, implicit, _ := net.SplitHostPort(d.service.open[0].net.Addr().String())
-	_, starttls, _ := net.SplitHostPort(d.service.open[1].net.Addr().String())
-	envelope := "--mail-from you@example.org --mail-rcpt postmaster@example.org --upload-file " + mail
-	return []string{
-		"  curl --cacert " + root + " smtps://localhost:" + implicit + " " + envelope,
-		"  curl --cacert " + root + " --ssl-reqd smtp://localhost:" + starttls + " " + envelope,
-		"",
-		"  openssl s_client -crlf -quiet -verify_return_error -CAfile " + root + " -connect localhost:" + implicit,
-		"  openssl s_client -crlf -quiet -verify_return_error -CAfile " + root + " -starttls smtp -connect localhost:" + starttls,
-		"",
-		"  swaks --to postmaster@example.org --server localhost:" + implicit + " --tlsc --tls-verify --tls-ca-path " + root,
-		"  swaks --to postmaster@example.org --server localhost:" + starttls + " --tls --tls-verify --tls-ca-path " + root,
-	}
-}
-
-// A gate holds the log back, so that it does not run into a dialogue, until it
-// is opened. What it holds is bounded by what two sessions log.
-type gate struct {
-	to     io.Writer
-	mu     sync.Mutex
-	isOpen bool
-	held   []byte
-}
-
-func (g *gate) Write(p []byte) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.isOpen {
-		return g.to.Write(p)
-	}
-	g.held = append(g.held, p...)
-	return len(p), nil
-}
-
-func (g *gate) open() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.isOpen = true
-	g.to.Write(g.held)
-	g.held = nil
-}
-
-// sessionsEnded is an observer that tells how many sessions are over; it never
-// blocks one.
-type sessionsEnded chan struct{}
-
-func (e sessionsEnded) SessionEnded(*proxy.Record) {
-	select {
-	case e <- struct{}{}:
-	default:
-	}
-}
-
-// wait returns when n sessions are over, or do not seem to end.
-func (e sessionsEnded) wait(ctx context.Context, n int) {
-	for range n {
-		select {
-		case <-e:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// untilStopped is a context that ends with the first request to stop.
-func untilStopped(signals <-chan os.Signal) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		for {
-			select {
-			case signal := <-signals:
-				if signal != reloadSignal {
-					cancel()
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return ctx, cancel
 }
