@@ -56,7 +56,7 @@ func (b *buffer) room() []byte {
 // added says that n octets were put into the room.
 func (b *buffer) added(n int) {
 	b.w += n
-	b.full = b.w == len(b.mem)
+	b.full = n > 0 && b.w == len(b.mem)
 }
 
 // took says that n octets from the front are done with.

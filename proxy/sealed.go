@@ -53,7 +53,8 @@ func (s *sealed) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n := copy(p, s.upToRecordEnd(s.cipher.bytes()))
+	b := s.cipher.bytes()
+	n := copy(p, s.upToRecordEnd(b[:min(len(p), len(b))]))
 	s.cipher.took(n)
 	return n, nil
 }
@@ -109,7 +110,8 @@ func (s *sealed) decrypt(b *buffer) (total int, err error) {
 			b.giveBack()
 			return total, nil
 		case err != nil && total > 0:
-			return total, nil // it will be said again
+			s.dry = false // it will be said again, without waiting
+			return total, nil
 		case err != nil:
 			b.giveBack()
 			return 0, err
