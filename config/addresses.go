@@ -103,18 +103,19 @@ func (v value) host(host, port string, why purpose) (string, bool) {
 		return "", true
 	case host == "*" && why == listen:
 		v.wrong("\"*\" is no host", fmt.Sprintf("write %q for every address of this machine", ":"+port))
-	case isHostname(strings.ReplaceAll(host, "_", "-0-")): // Docker's names have underscores
+	case isHostname(host):
 		return strings.ToLower(host), true
 	case host == "":
 		v.wrong("has no host", fmt.Sprintf("write one, such as %q", "127.0.0.1:"+port))
 	default:
-		v.wrong(quote(host)+" is no host", "write an IP address, or a host name of letters, digits and hyphens")
+		v.wrong(quote(host)+" is no host", "write an IP address, or a host name such as mta.example.org")
 	}
 	return "", false
 }
 
-// isHostname takes a name of RFC 1123 section 2.1; a name whose last label is
-// a number would be a mistyped IPv4 address.
+// isHostname takes a name of RFC 1123 section 2.1, and underscores, which the
+// names of closed networks have. A name whose last label is a number would be a
+// mistyped IPv4 address.
 func isHostname(s string) bool {
 	if len(s) > 253 {
 		return false
@@ -131,5 +132,5 @@ func isHostname(s string) bool {
 }
 
 func notInHostname(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-')
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
 }

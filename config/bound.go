@@ -5,12 +5,19 @@ import (
 	"net/netip"
 )
 
-// A bound set holds every address that we are to listen on and the path of
+// A bound holds every address that we are to listen on and the path of
 // the key that says so.
 type bound struct {
 	exact map[Address]string // as everyHost spells them
 	port  map[string]string  // the first one on each TCP port
 }
+
+func newBound() bound { return bound{make(map[Address]string), make(map[string]string)} }
+
+const (
+	ourselves      = " is our own address, and sessions would go round in circles"
+	whereItListens = "write where the mail server itself listens"
+)
 
 // everyHost spells all addresses of this machine one way: Go listens on every
 // one of them, IPv4 and IPv6, for each of "", 0.0.0.0 and ::.
@@ -61,7 +68,7 @@ func (b bound) reaches(a Address) (path string, ok bool) {
 // checkAddresses finds addresses that cannot be bound together, and backends
 // that are ourselves.
 func (d *document) checkAddresses() {
-	ours := bound{make(map[Address]string), make(map[string]string)}
+	ours := newBound()
 	for i, l := range d.Listeners {
 		at := d.listeners[i].at("listen")
 		for _, a := range l.Listen {
@@ -74,8 +81,7 @@ func (d *document) checkAddresses() {
 		at := d.backends[i].at("servers")
 		for _, a := range b.Servers {
 			if listener, ok := ours.reaches(a); ok {
-				at.wrong(quote(a.String())+" is our own address, "+listener+", and sessions would go round in circles",
-					"write where the mail server itself listens")
+				at.wrong(quote(a.String())+ourselves+" (it is in "+listener+")", whereItListens)
 			}
 		}
 	}

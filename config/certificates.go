@@ -85,5 +85,5 @@ func nameRemedy(text string) string {
 	case strings.Contains(text, "*"):
 		return "write the * as the whole first label, as in *.example.org"
 	}
-	return "write a host name such as mail.example.org, letters, digits and hyphens only"
+	return "write a host name such as mail.example.org"
 }

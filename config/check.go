@@ -60,7 +60,7 @@ func checkUnix(l *Listener, b *Backend, s section) {
 	for _, a := range l.Listen {
 		if a.Network == "unix" {
 			s.at("accept_proxy").wrong(
-				fmt.Sprintf("has no unix in it, but backend %s is to be told a client's address, which a unix socket does not have", b.Name),
+				fmt.Sprintf("has no unix in it, but backend %s is to be told a client's address, which a unix socket does not have", pathKey(b.Name)),
 				"write accept_proxy: [unix], and let what opens the socket begin with a PROXY header")
 			return
 		}

@@ -52,8 +52,7 @@ func Parse(file string, data []byte) (*Config, error) {
 	r := &reader{file: file}
 	c := r.config(data)
 	if len(r.mistakes) > 0 {
-		r.mistakes.sort()
-		return nil, r.mistakes
+		return nil, r.mistakes.inOrder()
 	}
 	return c, nil
 }

@@ -48,14 +48,20 @@ func (ms Mistakes) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sort puts the mistakes in the order of the file; those of one line stay in
-// the order in which they were found.
-func (ms Mistakes) sort() {
+// inOrder puts the mistakes in the order of the file, those of one line in the
+// order in which they were found. What was found twice is said once.
+func (ms Mistakes) inOrder() Mistakes {
 	slices.SortStableFunc(ms, func(a, b Mistake) int { return cmp.Compare(a.Line, b.Line) })
+	said := make(map[Mistake]bool)
+	return slices.DeleteFunc(ms, func(m Mistake) bool {
+		before := said[m]
+		said[m] = true
+		return before
+	})
 }
 
-// maxQuoted bounds what a mistake repeats of the file: a value may be a
-// mebibyte long, and a path is repeated for everything below it.
+// maxQuoted bounds what a mistake repeats of the file: a value may be
+// half a megabyte long, and a path is repeated for everything below it.
 const maxQuoted = 60
 
 // quote shows a piece of the file.

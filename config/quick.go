@@ -26,6 +26,13 @@ func Quick(domain, backend, proxyProtocol string) (*Config, error) {
 		{Name: "submission", Listen: []Address{{"tcp", ":587"}}, Mode: "starttls", Backend: b.Name, ClientAuth: "off"},
 	}
 	d.Backends = []Backend{b}
+	ours := newBound()
+	for _, l := range d.Listeners {
+		ours.add(l.Listen[0], l.Name)
+	}
+	if _, ok := ours.reaches(server); ok {
+		r.flag("--backend", backend).wrong(quote(server.String())+ourselves, whereItListens)
+	}
 	r.flag("--domain", domain).domain(d)
 	if len(r.mistakes) > 0 {
 		return nil, r.mistakes

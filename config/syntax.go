@@ -15,7 +15,7 @@ import (
 // maxSize bounds the file. What the YAML library and this package make of a
 // file grows in step with it, since aliases are never followed; so this bounds
 // their time and memory too.
-const maxSize = 1 << 20
+const maxSize = 512 << 10
 
 // root parses the file's only document and returns its outermost node, or nil
 // after a mistake.
