@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 )
 
 // slowBody is the definition of a message's end, written without regard to
@@ -65,7 +66,11 @@ func everyString(alphabet string, max int, f func(b []byte)) {
 }
 
 func TestBodyEveryStringCutEverywhere(t *testing.T) {
-	everyString("\r\n.a", 9, func(b []byte) {
+	longest := 9
+	if raceEnabled {
+		longest = 8
+	}
+	everyString("\r\n.a", longest, func(b []byte) {
 		n, found := slowBody(b)
 		check := func(cuts ...int) {
 			if gotN, got := scanPieces(t, b, cuts...); gotN != n || got != found {
@@ -93,7 +98,11 @@ func TestBodyEveryStringInLongText(t *testing.T) {
 		strings.Repeat("a", 40), strings.Repeat("..", 40), strings.Repeat("\n", 40),
 		strings.Repeat(".a\r\n", 30), strings.Repeat("\r\n..", 20) + "\r\n", strings.Repeat(".", 530),
 	}
-	everyString("\r\n.a", 6, func(middle []byte) {
+	longest := 6
+	if raceEnabled {
+		longest = 5
+	}
+	everyString("\r\n.a", longest, func(middle []byte) {
 		for _, pad := range pads {
 			for _, behind := range []string{"", "bbbbbbbbbbbbbbbbb"} {
 				b := []byte("x" + pad + string(middle) + behind)
@@ -175,26 +184,28 @@ func BenchmarkBody(b *testing.B) {
 }
 
 // A sender must not be able to make us work ten times as hard by what it
-// writes. The bound is in the code's shape, so the test may be coarse.
+// writes. The bound is in the code's shape, so the test may be coarse; the best
+// of many short runs is what a busy machine disturbs least.
 func TestBodyHostileNotTenTimesSlower(t *testing.T) {
 	if raceEnabled {
 		t.Log("the race detector changes what costs time; the ratio is measured without it")
 		return
 	}
-	cost := map[string]float64{}
-	for name, body := range bodies() {
-		best := testing.Benchmark(func(b *testing.B) {
-			for b.Loop() {
-				s := Body{at: inText}
-				s.Scan(body)
+	all, cost := bodies(), map[string]time.Duration{}
+	for range 200 {
+		for name, body := range all {
+			start := time.Now()
+			s := Body{at: inText}
+			s.Scan(body)
+			if spent := time.Since(start); cost[name] == 0 || spent < cost[name] {
+				cost[name] = spent
 			}
-		})
-		cost[name] = float64(best.NsPerOp()) / float64(len(body))
-	}
-	for name, ns := range cost {
-		if ns > 10*cost["text"] {
-			t.Errorf("%s: %.3f ns an octet, ordinary text %.3f", name, ns, cost["text"])
 		}
 	}
-	t.Logf("ns an octet: %v", cost)
+	for name, spent := range cost {
+		if spent > 10*cost["text"] {
+			t.Errorf("%s: %v for 64 KiB, ordinary text %v", name, spent, cost["text"])
+		}
+	}
+	t.Logf("for 64 KiB: %v", cost)
 }
