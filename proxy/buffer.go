@@ -8,7 +8,7 @@ import (
 
 // Buffers come in two sizes. A small one holds the longest command line, or an
 // EHLO reply with what we add to it. A large one makes few system calls of a
-// large message; a session gets one only while a read has filled a small one,
+// large message; a session gets one only after what came would fill a small one,
 // so that many slow senders cannot take much memory.
 const (
 	smallSize = 2 * smtp.MaxLine
@@ -27,7 +27,7 @@ type buffer struct {
 	large *[largeSize]byte
 	mem   []byte // all of the one that is there
 	r, w  int    // what is unread is mem[r:w]
-	full  bool   // the last fill left no room: the next storage is large
+	busy  bool   // what was there last would fill a small one: the next storage is large
 }
 
 // bytes returns what is unread.
@@ -39,7 +39,7 @@ func (b *buffer) empty() bool { return b.r == b.w }
 func (b *buffer) room() []byte {
 	switch {
 	case b.mem != nil:
-	case b.full:
+	case b.busy:
 		b.large = largePool.Get().(*[largeSize]byte)
 		b.mem = b.large[:]
 	default:
@@ -56,7 +56,7 @@ func (b *buffer) room() []byte {
 // added says that n octets were put into the room.
 func (b *buffer) added(n int) {
 	b.w += n
-	b.full = n > 0 && b.w == len(b.mem)
+	b.busy = b.w >= smallSize
 }
 
 // took says that n octets from the front are done with.
