@@ -154,22 +154,3 @@ func (d *demonstration) stop() {
 	defer cancel()
 	d.service.stop(ctx)
 }
-
-// untilStopped is a context that ends with the first request to stop.
-func untilStopped(signals <-chan os.Signal) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		for {
-			select {
-			case signal := <-signals:
-				if signal != reloadSignal {
-					cancel()
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return ctx, cancel
-}

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"os"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,7 +60,11 @@ func (p program) serve(ctx context.Context, c *config.Config) error {
 	began := time.Now()
 	starting(log, c)
 	warnOfDescriptors(log, c.Limits.MaxSessions)
-	s, err := start(ctx, c, log)
+	s, err := startUnlessStopped(ctx, signals, func(ctx context.Context) (*service, error) { return start(ctx, c, log) })
+	if errors.Is(err, errStopped) {
+		log.Info("stopped before it was ready")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -71,44 +75,4 @@ func (p program) serve(ctx context.Context, c *config.Config) error {
 	s.drain(signals, c.Timeouts.Shutdown)
 	stopped(log, time.Since(began), s.counters.Totals())
 	return nil
-}
-
-// untilSignal returns when the service is asked to stop.
-func (s *service) untilSignal(signals <-chan os.Signal) {
-	for signal := range signals {
-		if signal != reloadSignal {
-			return
-		}
-		s.certs.Reload()
-		s.log.Warn("certificates read again; the configuration was not: reloading it is not supported yet, restart instead")
-	}
-}
-
-// drain stops the service within the given time, or at the next request to
-// stop. It is no failure when sessions had to be cut short: stopping was what
-// was asked for, and the log says so.
-func (s *service) drain(signals <-chan os.Signal, within time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), within)
-	defer cancel()
-	stopped := make(chan struct{})
-	impatient := make(chan struct{})
-	go func() {
-		defer close(impatient)
-		for {
-			select {
-			case signal := <-signals:
-				if signal != reloadSignal {
-					cancel()
-					return
-				}
-			case <-stopped:
-				return
-			}
-		}
-	}()
-	if !s.stop(ctx) {
-		s.log.Warn("sessions were ended before they were done")
-	}
-	close(stopped)
-	<-impatient
 }

@@ -5,14 +5,18 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	stdlog "log"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 
 	"smtpseal/certs"
 	"smtpseal/cmd/smtpseal/demo"
@@ -189,6 +193,45 @@ func TestDrainLastsNoLongerThanConfigured(t *testing.T) {
 	}
 	r.log.await(t, `"at_most":0.1`)
 	r.log.await(t, "sessions were ended before they were done")
+}
+
+// A start may hang in storage, and Ctrl-C must still end it.
+func TestASignalEndsAStartThatHangs(t *testing.T) {
+	signals := make(chan os.Signal, 2)
+	signals <- reloadSignal // no request to stop
+	signals <- syscall.SIGTERM
+	hang := func(ctx context.Context) (*service, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if s, err := startUnlessStopped(t.Context(), signals, hang); s != nil || !errors.Is(err, errStopped) {
+		t.Errorf("%v, %v", s, err)
+	}
+	fail := errors.New("no")
+	if _, err := startUnlessStopped(t.Context(), nil, func(context.Context) (*service, error) { return nil, fail }); err != fail {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAStartThatIsQuickerThanTheSignalIsStopped(t *testing.T) {
+	signals := make(chan os.Signal, 1)
+	port := free(t)
+	c := parse(t, settings(port, "127.0.0.1:25", internalIn(t.TempDir())))
+	s, err := startUnlessStopped(t.Context(), signals, func(context.Context) (*service, error) {
+		s, err := start(t.Context(), c, zap.NewNop())
+		signals <- syscall.SIGTERM
+		for len(signals) > 0 { // until it is seen
+			runtime.Gosched()
+		}
+		return s, err
+	})
+	if s != nil || !errors.Is(err, errStopped) {
+		t.Fatalf("%v, %v", s, err)
+	}
+	if conn, err := net.Dial("tcp", port); err == nil {
+		conn.Close()
+		t.Error("still listens")
+	}
 }
 
 func TestHUPReadsCertificatesAndSaysWhatItDoesNot(t *testing.T) {
