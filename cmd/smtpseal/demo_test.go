@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -83,7 +82,7 @@ func TestDemoStaysUpAndItsCommandsNameWhatIsThere(t *testing.T) {
 	talk.With(t, dialTLS(t, implicit)).Play("< 220\n> HELO user.example\n< 250\n> MAIL FROM:<>\n< 250\n" +
 		"> RCPT TO:<someone@example.org>\n< 250\n> DATA\n< 354\n> typed by hand\n> .\n< 250\n> QUIT\n< 221")
 	stage.await(t, "✓ The mail server took a message from <> to <someone@example.org>: 15 bytes")
-	signals <- syscall.SIGINT
+	signals <- reloadSignal // as when the terminal is closed
 	select {
 	case got := <-code:
 		if got != 0 {
@@ -170,7 +169,8 @@ func TestColoursAreForTerminalsOnly(t *testing.T) {
 	s.colour = true
 	s.good("well")
 	s.dialogue(demo.ClientSays, "")
-	if want := "  ✓ well\n  \x1b[32m✓ well\x1b[0m\n  \x1b[36mC: \x1b[0m\n"; out.String() != want {
+	s.dialogue(demo.ServerSays, "250 ok")
+	if want := "  ✓ well\n  \x1b[32m✓ well\x1b[0m\n  \x1b[36mC: \x1b[0m\n  S: 250 ok\n"; out.String() != want {
 		t.Errorf("%q", out.String())
 	}
 	t.Setenv("NO_COLOR", "1")

@@ -83,20 +83,15 @@ func (s *service) drain(signals <-chan os.Signal, within time.Duration) {
 	<-impatient
 }
 
-// untilStopped is a context that ends with the first request to stop.
+// untilStopped is a context that ends with the first signal. HUP is among them:
+// whoever uses it has nothing to reload, and the terminal is gone.
 func untilStopped(signals <-chan os.Signal) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		for {
-			select {
-			case signal := <-signals:
-				if signal != reloadSignal {
-					cancel()
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
+		select {
+		case <-signals:
+			cancel()
+		case <-ctx.Done():
 		}
 	}()
 	return ctx, cancel
