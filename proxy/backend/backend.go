@@ -69,6 +69,9 @@ func (b *Backend) Dial(deadline time.Time, f Facts) (Birth, error) {
 	if err != nil {
 		return Birth{}, err
 	}
+	if len(b.Servers) == 0 {
+		return Birth{}, errors.New("no servers")
+	}
 	var failed []error
 	for i, server := range b.Servers {
 		share := time.Until(deadline) / time.Duration(len(b.Servers)-i)

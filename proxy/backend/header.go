@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/pires/go-proxyproto"
 	"github.com/pires/go-proxyproto/tlvparse"
@@ -79,7 +80,7 @@ func (b *Backend) Header(f Facts) (header []byte, dropped TLV, err error) {
 		send |= TLVCN // the SSL TLV is where a verified name belongs
 	}
 	for {
-		if header, err = format(h, tlvs(send, f)); err == nil && len(header) <= MaxHeader || send == 0 {
+		if header, err = format(h, send, f); err == nil && len(header) <= MaxHeader || send == 0 {
 			return header, dropped, err
 		}
 		least := TLVUniqueID
@@ -94,8 +95,12 @@ func (b *Backend) Header(f Facts) (header []byte, dropped TLV, err error) {
 
 // format fails on a value that no header can hold, such as a server name of
 // 64 KiB.
-func format(h *proxyproto.Header, tlvs []proxyproto.TLV) ([]byte, error) {
-	if err := h.SetTLVs(tlvs); err != nil {
+func format(h *proxyproto.Header, send TLV, f Facts) ([]byte, error) {
+	list, err := tlvs(send, f)
+	if err == nil {
+		err = h.SetTLVs(list)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("PROXY header: %w", err)
 	}
 	return h.Format()
@@ -135,7 +140,7 @@ func addresses(v Version, f Facts) (*proxyproto.Header, error) {
 	}, nil
 }
 
-func tlvs(send TLV, f Facts) (out []proxyproto.TLV) {
+func tlvs(send TLV, f Facts) (out []proxyproto.TLV, err error) {
 	add := func(t proxyproto.PP2Type, value string) {
 		if value != "" {
 			out = append(out, proxyproto.TLV{Type: t, Value: []byte(value)})
@@ -149,21 +154,29 @@ func tlvs(send TLV, f Facts) (out []proxyproto.TLV) {
 			add(proxyproto.PP2_TYPE_AUTHORITY, ServerName(f.TLS))
 		}
 		if send&TLVSSL != 0 {
-			if ssl, err := sslTLV(f.TLS, send&TLVCN != 0); err == nil {
-				out = append(out, ssl)
+			ssl, err := sslTLV(f.TLS, send&TLVCN != 0)
+			if err != nil {
+				return nil, err
 			}
+			out = append(out, ssl)
 		}
 	}
 	if send&TLVUniqueID != 0 {
 		add(proxyproto.PP2_TYPE_UNIQUE_ID, f.ID)
 	}
-	return out
+	return out, nil
 }
 
 // ServerName returns the name that a client asked for, or "" if it asked for
-// none or, as msmtp and mutt do, for an IP address.
+// none or, as msmtp and mutt do, for an IP address. What is no host name is not
+// passed on either: a backend may write it into its log as it is.
 func ServerName(state *tls.ConnectionState) string {
 	name := strings.TrimSuffix(state.ServerName, ".")
+	for i := range len(name) {
+		if c := name[i]; c <= ' ' || c > '~' {
+			return ""
+		}
+	}
 	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
 		return ""
 	}
@@ -189,12 +202,17 @@ func sslTLV(state *tls.ConnectionState, withCN bool) (proxyproto.TLV, error) {
 	return ssl.Marshal()
 }
 
-// Verified returns the common name of a client certificate that was verified.
+// Verified returns the common name of a client certificate that was verified,
+// or "" if it is not UTF-8, which the TLV must be (old certificates have others).
 func Verified(state *tls.ConnectionState) (cn string, ok bool) {
 	if len(state.VerifiedChains) == 0 || len(state.VerifiedChains[0]) == 0 {
 		return "", false
 	}
-	return state.VerifiedChains[0][0].Subject.CommonName, true
+	cn = state.VerifiedChains[0][0].Subject.CommonName
+	if !utf8.ValidString(cn) {
+		cn = ""
+	}
+	return cn, true
 }
 
 // versionName is OpenSSL's name of a TLS version, which HAProxy sends too.
