@@ -77,7 +77,8 @@ func start(t *testing.T, s setup) *process {
 		t.Fatal(err)
 	}
 	p.command = exec.Command(binary, "run", "-c", file)
-	p.command.Env = append(os.Environ(), "GORACE=halt_on_error=1")
+	p.command.Env = append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
+	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that panics stops nothing
 	stderr, err := p.command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -67,6 +67,22 @@ func (s *Server) WaitConnection(t testing.TB, n int, ok func(*Connection) bool) 
 	return found
 }
 
+// Find returns the first connection that satisfies ok, once there is one.
+func (s *Server) Find(t testing.TB, ok func(*Connection) bool) Connection {
+	t.Helper()
+	var found Connection
+	s.wait(t, "a certain connection", func() bool {
+		for _, record := range s.connections {
+			if ok(record) {
+				found = record.copy()
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
 // WaitEnd returns the nth connection (from 1) once it has ended.
 func (s *Server) WaitEnd(t testing.TB, n int) Connection {
 	t.Helper()
