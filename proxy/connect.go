@@ -76,26 +76,32 @@ func (s *session) dial() (*relay, error) {
 	s.rec.Phase = PhaseDial
 	start := time.Now()
 	b := s.listener.Backend
-	born, err := b.Dial(s.until(s.server.Timeouts.Dial), backend.Facts{
-		Client: s.rec.Client, Local: s.local, ID: s.rec.Session, TLS: s.tls,
-	})
+	facts := backend.Facts{Client: s.rec.Client, Local: s.local, ID: s.rec.Session}
+	if s.sealed {
+		state := s.client.tls.ConnectionState()
+		facts.TLS = &state
+	}
+	born, err := b.Dial(s.until(s.server.Timeouts.Dial), facts)
 	s.rec.Dial += time.Since(start)
 	if err != nil {
 		return nil, &end{outcome: BackendUnreachable, say: unavailable, err: fmt.Errorf("backend %s: %w", b.Name, err)}
 	}
 	s.rec.Backend = born.Server.String()
 	s.rec.LeftOut = born.Dropped.Count()
-	r := newRelay(s, born.Conn)
+	r := newRelay(s, born.Conn, facts.TLS)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.relay = r
-	s.mu.Unlock()
+	if s.aborted {
+		r.reset() // the abort could not reach what was not there yet
+	}
 	return r, nil
 }
 
 // mismatch ends a session whose backend behaves as one does that expects
 // another PROXY header, or none.
 func (r *relay) mismatch(outcome Outcome, symptom backend.Symptom, cause error) error {
-	err := fmt.Errorf("the backend %s; %s", symptom, r.s.listener.Backend.Mismatch(symptom))
+	err := errors.New(r.s.listener.Backend.Mismatch(symptom))
 	if cause != nil && !errors.Is(cause, io.EOF) {
 		err = fmt.Errorf("%w (%w)", err, cause)
 	}

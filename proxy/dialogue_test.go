@@ -32,10 +32,14 @@ import (
 //	C.  B.     that side must see the end, and nothing before it
 //	C!  B!     that side closes (C! over TLS with close_notify)
 //	C!!  B!!   that side resets the connection
+//	C!-        the client closes it without TLS close_notify
+//	C* n text  the client sends the line n times
 //	drain      the server is told to stop
 //	end OUTCOME [KIND]  the session must be over like this
 //
-// A text in Go's quotes stands for exactly its octets; else CRLF is added.
+// A text in Go's quotes stands for exactly its octets; else CRLF is added. Each
+// dialogue is run twice, with what is sent in one piece and octet by octet; the
+// setting "whole" keeps it to the first where a segment's end is the point.
 func TestDialogues(t *testing.T) {
 	files, err := filepath.Glob("testdata/dialogues/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -49,7 +53,10 @@ func TestDialogues(t *testing.T) {
 		for _, part := range txtar.Parse(data).Files {
 			t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar")+"/"+part.Name, func(t *testing.T) {
 				t.Parallel()
-				runDialogue(t, string(part.Data))
+				runDialogue(t, string(part.Data), false)
+				if !strings.Contains("\n"+string(part.Data), "\nwhole\n") {
+					runDialogue(t, string(part.Data), true)
+				}
 			})
 		}
 	}
@@ -66,10 +73,11 @@ type dialogue struct {
 	fromB   *bufio.Reader
 	raw     net.Conn // the client's, below TLS
 	line    string
+	octets  bool // each is sent by itself
 }
 
-func runDialogue(t *testing.T, script string) {
-	d := &dialogue{t: t}
+func runDialogue(t *testing.T, script string, octets bool) {
+	d := &dialogue{t: t, octets: octets}
 	lines := strings.Split(script, "\n")
 	cfg := rigConfig{version: backend.V2}
 	for len(lines) > 0 && cfg.set(lines[0]) {
@@ -99,6 +107,14 @@ func (d *dialogue) step(verb, text string) {
 	switch verb {
 	case "C>":
 		d.write(d.client, text)
+	case "C*":
+		count, text, _ := strings.Cut(text, " ")
+		n, _ := strconv.Atoi(count)
+		for range n {
+			d.write(d.client, text)
+		}
+	case "C!-":
+		d.raw.Close()
 	case "C<":
 		d.expect(d.client, d.client, text)
 	case "B>":
@@ -154,8 +170,16 @@ func octets(text string) []byte {
 
 func (d *dialogue) write(to net.Conn, text string) {
 	to.SetDeadline(time.Now().Add(patience))
-	if _, err := to.Write(octets(text)); err != nil {
-		d.t.Errorf("%s: %v", d.line, err)
+	b := octets(text)
+	piece := len(b)
+	if d.octets {
+		piece = 1
+	}
+	for at := 0; at < len(b); at += piece {
+		if _, err := to.Write(b[at : at+piece]); err != nil {
+			d.t.Errorf("%s: %v", d.line, err)
+			return
+		}
 	}
 }
 
@@ -237,4 +261,3 @@ func (d *dialogue) ended(want string) {
 		d.t.Errorf("%s: the session goes on", d.line)
 	}
 }
-

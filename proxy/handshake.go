@@ -70,7 +70,7 @@ func (s *session) handshake() error {
 		return s.handshakeFailed(err)
 	}
 	state := c.tls.ConnectionState()
-	s.tls = &state
+	s.sealed = true
 	s.rec.TLS, s.rec.Version, s.rec.Cipher = true, state.Version, state.CipherSuite
 	s.rec.Curve, s.rec.Resumed, s.rec.ServerName = state.CurveID, state.DidResume, printable(state.ServerName)
 	return nil

@@ -36,12 +36,12 @@ func (r *relay) bdat(c *smtp.Command) error {
 	if !ok {
 		return violation(badChunk, badChunkSize, "BDAT with a size that not everybody reads the same")
 	}
-	if !r.chunking {
-		s.in.took(c.Len)
+	if !r.chunking || r.rules.Hide.Has(c.Keyword) {
+		s.in.took(c.Len) // its octets are no commands, whatever is said of it
 		if err := r.swallow(size); err != nil {
 			return err
 		}
-		return r.say(notAnnounced)
+		return r.refuse(notAnnounced)
 	}
 	if err := r.quiet(s.server.Timeouts.Body); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"net"
 	"time"
 
@@ -28,23 +29,52 @@ type relay struct {
 // each is answered by us alone, so nothing else slows a flood of them down.
 const maxRefusals = 20
 
-func newRelay(s *session, conn net.Conn) *relay {
-	clear := s.tls == nil
+func newRelay(s *session, conn net.Conn, state *tls.ConnectionState) *relay {
+	clear := state == nil
 	r := &relay{s: s, rules: smtp.Rules{
 		Hide:     s.listener.Backend.Hide,
 		Clear:    clear,
 		Offer:    clear && s.listener.TLS() != nil,
-		External: s.tls != nil && len(s.tls.VerifiedChains) > 0,
+		External: state != nil && len(state.VerifiedChains) > 0,
 	}}
 	r.wire.init(conn)
 	return r
 }
 
-// run takes turns until one side has had enough.
-func (r *relay) run() error {
+// converse takes turns until one side has had enough, or TLS is asked for.
+func (s *session) converse() error {
 	for {
-		if err := r.turn(); err != nil {
+		err := s.relay.await()
+		if err == nil {
+			err = s.relay.turn()
+		}
+		if err == errSTARTTLS {
+			return nil
+		}
+		if err != nil {
 			return err
+		}
+	}
+}
+
+// await waits for a command. The deadline is over the whole wait: one a read
+// would let a client hold its place with an octet now and then.
+//
+// A session spends its life here, so little must stand on the stack: at half of
+// what there is now the runtime could not shrink it to 4 KiB.
+func (r *relay) await() error {
+	s := r.s
+	s.rec.Phase = PhaseCommand
+	if smtp.Whole(s.in.bytes()) {
+		return nil
+	}
+	deadline := s.until(s.server.Timeouts.Command)
+	for {
+		if err := s.rest(deadline, r.transaction); err != nil {
+			return err
+		}
+		if smtp.Whole(s.in.bytes()) {
+			return nil
 		}
 	}
 }
@@ -52,8 +82,7 @@ func (r *relay) run() error {
 // turn forwards a batch and hands its replies back.
 func (r *relay) turn() error {
 	s := r.s
-	s.rec.Phase = PhaseCommand
-	batch, err := r.next()
+	batch, err := r.look()
 	if err != nil {
 		return err
 	}
@@ -87,25 +116,7 @@ func (r *relay) turn() error {
 	return nil
 }
 
-// next waits for a batch. The deadline is over the whole wait: one a read would
-// let a client hold its place with an octet now and then.
-func (r *relay) next() (smtp.Batch, error) {
-	s := r.s
-	batch, err := r.look()
-	if err != nil || batch.Verdict != smtp.More {
-		return batch, err
-	}
-	deadline := s.until(s.server.Timeouts.Command)
-	for {
-		if err := s.rest(deadline, r.transaction); err != nil {
-			return batch, err
-		}
-		if batch, err = r.look(); err != nil || batch.Verdict != smtp.More {
-			return batch, err
-		}
-	}
-}
-
+// look takes the next batch.
 func (r *relay) look() (smtp.Batch, error) {
 	if !r.spoken {
 		if err := r.s.alien(); err != nil {
@@ -129,7 +140,8 @@ func (r *relay) note(c *smtp.Command) {
 		r.mechanism = word(c.Arg)
 	}
 	if s.server.debugging() {
-		s.server.log().Debug("command", zap.String("session", s.rec.Session), zap.String("verb", printable(string(c.Keyword))))
+		// A word that is no verb may be a password that came out of step.
+		s.server.log().Debug("command", zap.String("session", s.rec.Session), zap.Stringer("verb", c.Verb))
 	}
 }
 
@@ -192,12 +204,12 @@ func (r *relay) quiet(d time.Duration) error {
 // ours answers what must not reach the backend.
 func (r *relay) ours(c *smtp.Command) error {
 	s := r.s
-	if c.Verb == smtp.BDAT && !r.rules.Hide.Has(c.Keyword) {
+	if c.Verb == smtp.BDAT {
 		return r.bdat(c)
 	}
 	what := notHere
 	switch {
-	case c.Verb == smtp.STARTTLS && s.tls != nil:
+	case c.Verb == smtp.STARTTLS && s.sealed:
 		what = tlsIsUp
 	case c.Verb == smtp.STARTTLS && !blank(c.Arg):
 		what = noArgument
@@ -209,6 +221,11 @@ func (r *relay) ours(c *smtp.Command) error {
 		what = authNeedsTLS
 	}
 	s.in.took(c.Len)
+	return r.refuse(what)
+}
+
+// refuse answers what a client must not have, a bounded number of times.
+func (r *relay) refuse(what sentence) error {
 	if r.refusals++; r.refusals > maxRefusals {
 		return violation(unwelcomeRefused, tooMany, "too many commands that are not allowed here")
 	}

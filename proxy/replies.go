@@ -169,6 +169,7 @@ func (r *relay) lost(err error) error {
 	if errors.As(err, &e) {
 		return e
 	}
+	r.SetReadDeadline(r.s.until(lingerTime)) // the old one may be past
 	r.poll(&r.out)
 	if e := r.goodbye(); e != nil {
 		return e

@@ -60,6 +60,7 @@ func (c *rigConfig) set(line string) bool {
 		c.hide = strings.Fields(value)
 	case "certificate":
 		c.noCert = value == "none"
+	case "whole":
 	case "trust":
 		c.trust, c.claimed = true, value
 	case "backend":

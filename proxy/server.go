@@ -136,6 +136,7 @@ func (s *Server) accept(l *Listener) {
 // accept loop.
 func (s *Server) start(l *Listener, conn net.Conn) {
 	sess := &session{server: s, listener: l}
+	sess.client.init(conn) // before another goroutine can abort it
 	sess.rec.Start = time.Now()
 	sess.rec.Session, sess.rec.Listener = newID(), l.Name
 	sess.limit = sess.rec.Start.Add(s.Timeouts.Session)
@@ -147,7 +148,7 @@ func (s *Server) start(l *Listener, conn net.Conn) {
 	}
 	sess.refused = s.Limits.Sessions > 0 && len(s.sessions) >= s.Limits.Sessions
 	s.sessions[sess] = struct{}{}
-	s.running.Go(func() { sess.run(conn) })
+	s.running.Go(func() { sess.run() })
 }
 
 // ended forgets a session.

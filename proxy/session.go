@@ -2,10 +2,8 @@ package proxy
 
 import (
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/hex"
 	"fmt"
-	"net"
 	"net/netip"
 	"runtime/debug"
 	"sync"
@@ -22,13 +20,13 @@ type session struct {
 	rec      Record
 	client   sealed
 	local    netip.AddrPort
-	in       buffer               // from the client, decrypted, not yet forwarded
-	tls      *tls.ConnectionState // nil until the handshake is done
-	limit    time.Time            // timeouts.session
-	deadline time.Time            // of the client's connection
-	relay    *relay               // the backend's side, if one is connected
-	host     netip.Prefix         // what the client counts as for its limit
-	refused  bool                 // there are too many sessions already
+	in       buffer       // from the client, decrypted, not yet forwarded
+	sealed   bool         // the handshake is done
+	limit    time.Time    // timeouts.session
+	deadline time.Time    // of the client's connection
+	relay    *relay       // the backend's side, if one is connected
+	host     netip.Prefix // what the client counts as for its limit
+	refused  bool         // there are too many sessions already
 
 	mu       sync.Mutex // guards what follows, and the change of relay
 	resting  bool       // waits for the client between two turns, outside a transaction
@@ -38,9 +36,8 @@ type session struct {
 
 // run is the whole life of a session. It is the only place that recovers, and
 // the only closer of both connections.
-func (s *session) run(conn net.Conn) {
+func (s *session) run() {
 	defer s.server.ended(s)
-	s.client.init(conn)
 	var err error
 	defer func() {
 		if fault := recover(); fault != nil {
@@ -50,39 +47,30 @@ func (s *session) run(conn net.Conn) {
 		}
 		s.finish(err)
 	}()
-	err = s.steps()
-}
-
-// steps are the order of events of each mode.
-func (s *session) steps() error {
-	if err := s.admit(); err != nil {
-		return err
-	}
-	switch s.listener.Mode {
-	case Implicit: // RFC 8314
-		return inOrder(s.handshake, s.connectAndGreet, s.converse)
-	case StartTLS: // RFC 3207, TLS demanded
-		return inOrder(s.cleartext, s.handshake, s.connectSilently, s.converse)
-	case Opportunistic: // RFC 3207, TLS offered
-		err := inOrder(s.connectAndGreet, s.converse)
-		if err != errSTARTTLS {
-			return err
-		}
-		return inOrder(s.disconnect, s.handshake, s.connectSilently, s.converse)
-	}
-	return &end{outcome: Internal, err: fmt.Errorf("unknown mode %d", s.listener.Mode)}
-}
-
-func inOrder(steps ...func() error) error {
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return err
+	for _, step := range modes[s.listener.Mode] {
+		if err = step(s); err != nil {
+			return
 		}
 	}
-	return nil
 }
 
-func (s *session) converse() error { return s.relay.run() }
+// modes are the order of a session's steps in each Mode. A step that returns an
+// error is the last. converse ends without one only where the client asks for
+// STARTTLS, which begins a new conversation.
+var modes = [...][]func(*session) error{
+	Implicit: { // RFC 8314
+		(*session).admit,
+		(*session).handshake, (*session).connectAndGreet, (*session).converse,
+	},
+	StartTLS: { // RFC 3207, TLS demanded
+		(*session).admit, (*session).cleartext,
+		(*session).handshake, (*session).connectSilently, (*session).converse,
+	},
+	Opportunistic: { // RFC 3207, TLS offered
+		(*session).admit, (*session).connectAndGreet, (*session).converse, (*session).disconnect,
+		(*session).handshake, (*session).connectSilently, (*session).converse,
+	},
+}
 
 // newID names a session in our log and, as UNIQUE_ID, in the backend's.
 func newID() string {
@@ -109,7 +97,7 @@ func (s *session) setDeadline(t time.Time) {
 func (s *session) fill() error {
 	before := s.in.w - s.in.r
 	var err error
-	if s.tls != nil {
+	if s.sealed {
 		err = s.client.fill(&s.in)
 	} else {
 		err = s.client.wire.fill(&s.in)
@@ -170,7 +158,7 @@ func (s *session) abort() {
 // send writes to the client. A deadline was set when the stage began.
 func (s *session) send(b []byte) error {
 	var err error
-	if s.tls != nil {
+	if s.sealed {
 		_, err = s.client.tls.Write(b)
 	} else {
 		_, err = s.client.Write(b)
@@ -217,7 +205,7 @@ const (
 // farewell says the last words and closes the client's connection.
 func (s *session) farewell(e *end) {
 	// Never plain text where TLS is awaited, nor into a broken handshake.
-	told := s.tls != nil || s.client.tls == nil && s.listener.Mode != Implicit
+	told := s.sealed || s.client.tls == nil && s.listener.Mode != Implicit
 	words := e.quote
 	if words == nil {
 		words = e.say.line(s.server.Hostname)
@@ -229,7 +217,7 @@ func (s *session) farewell(e *end) {
 		}
 	}
 	s.client.SetDeadline(time.Now().Add(lingerTime))
-	if s.tls != nil {
+	if s.sealed {
 		s.client.tls.Close() // with close_notify
 	}
 	s.client.Close()
@@ -239,7 +227,7 @@ func (s *session) farewell(e *end) {
 
 // linger reads on until the client has closed, within bounds.
 func (s *session) linger() {
-	if s.tls != nil {
+	if s.sealed {
 		s.client.tls.CloseWrite()
 	}
 	if half, ok := s.client.Conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {

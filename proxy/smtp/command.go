@@ -49,6 +49,13 @@ func Line(b []byte) (n int, bare bool, err error) {
 	return n, n > 0 && (n == 1 || b[n-2] != '\r'), nil
 }
 
+// Whole reports whether a whole line stands at the front of b, or what can be
+// none.
+func Whole(b []byte) bool {
+	n, _, err := Line(b)
+	return n > 0 || err != nil
+}
+
 // Parse cuts the first line of b into a Command; its Len is 0 if the line is
 // not complete.
 func Parse(b []byte) (Command, error) {
