@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"syscall"
+
+	"smtpseal/proxy/smtp"
 )
 
 // A wire is a connection that is read without holding storage while nothing is
@@ -45,12 +47,21 @@ func (w *wire) fill(b *buffer) error {
 	return w.read(b, w.try)
 }
 
-// poll adds to b what is there already, without waiting.
+// poll adds to b what is there already, without waiting: all of it, in however
+// many segments it came, but not more than a reply's line may have.
 func (w *wire) poll(b *buffer) error {
 	if w.raw == nil {
 		return nil
 	}
-	return w.read(b, w.once)
+	for {
+		err := w.read(b, w.once)
+		if w.n == 0 && !b.empty() {
+			return nil // an end behind it is said when it is looked for
+		}
+		if w.n == 0 || len(b.bytes()) >= smtp.MaxReplyLine {
+			return err
+		}
+	}
 }
 
 func (w *wire) read(b *buffer, f func(fd uintptr) bool) error {
