@@ -68,6 +68,7 @@ func (p program) serve(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	defer tidying()()
 	log.Info("ready", zap.String("hostname", s.server.Hostname), zap.Strings("addresses", addresses(s.open)))
 
 	s.untilSignal(signals)

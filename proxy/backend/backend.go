@@ -54,6 +54,16 @@ type Dialer interface {
 // and the deadlines of a session end a dead one sooner.
 var direct = &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: false}, KeepAlive: -1}
 
+// by is a context that has a deadline and is never cancelled. The standard ones
+// with a deadline can be, for which net keeps a timer and starts a goroutine a
+// dial; here the socket's own deadline does all.
+type by time.Time
+
+func (b by) Deadline() (time.Time, bool) { return time.Time(b), true }
+func (by) Done() <-chan struct{}         { return nil }
+func (by) Err() error                    { return nil }
+func (by) Value(any) any                 { return nil }
+
 // A Birth is what came of a dial: the connection and how it began.
 type Birth struct {
 	Conn    net.Conn // the caller closes it
@@ -85,13 +95,7 @@ func (b *Backend) Dial(deadline time.Time, f Facts) (Birth, error) {
 }
 
 func (b *Backend) open(server Server, deadline time.Time, header []byte) (net.Conn, error) {
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	var dialer Dialer = direct
-	if b.Dialer != nil {
-		dialer = b.Dialer
-	}
-	conn, err := dialer.DialContext(ctx, server.Network, server.Addr)
+	conn, err := b.connect(server, deadline)
 	if err != nil {
 		return nil, err // net says "dial tcp ADDRESS: cause" itself
 	}
@@ -104,6 +108,15 @@ func (b *Backend) open(server Server, deadline time.Time, header []byte) (net.Co
 		return nil, fmt.Errorf("write PROXY header to %s: %w", server, err)
 	}
 	return conn, nil
+}
+
+func (b *Backend) connect(server Server, deadline time.Time) (net.Conn, error) {
+	if b.Dialer == nil {
+		return direct.DialContext(by(deadline), server.Network, server.Addr)
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	return b.Dialer.DialContext(ctx, server.Network, server.Addr)
 }
 
 // Symptom is how a backend behaves that expects another PROXY header than it
