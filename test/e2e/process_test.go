@@ -51,6 +51,8 @@ type process struct {
 	rootFile string
 	idle     int // descriptors before any session
 
+	terminated sync.Once
+
 	mu      sync.Mutex
 	raw     bytes.Buffer // standard error, whole
 	lines   []entry
@@ -256,9 +258,14 @@ func (p *process) settle() {
 	}
 }
 
+// terminate asks the process to end, once: a second time would mean at once.
+func (p *process) terminate() {
+	p.terminated.Do(func() { p.command.Process.Signal(syscall.SIGTERM) })
+}
+
 // stop ends the process as its users do and looks at what it leaves.
 func (p *process) stop() {
-	p.command.Process.Signal(syscall.SIGTERM)
+	p.terminate()
 	select {
 	case <-p.read:
 	case <-time.After(30 * time.Second):

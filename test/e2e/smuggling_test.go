@@ -33,6 +33,7 @@ func TestSmuggling(t *testing.T) {
 				time.Sleep(talk.Quiet / 10) // so that the cut is one for the proxy, too
 				c.Send(ending[cut:] + smuggled)
 				c.Play("<< 5\n< FIN")
+				c.tls.Close()
 				if e := p.session(c.tcp.LocalAddr()); e.text("outcome") != "violation" || e.number("messages") != 0 {
 					t.Errorf("cut at %d: log line %v", cut, e)
 				}

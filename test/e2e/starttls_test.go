@@ -57,8 +57,8 @@ func TestInjectionBehindSTARTTLS(t *testing.T) {
 			}
 			srv.WaitIdle(t)
 			for _, c := range srv.Connections() {
-				// On mx there is one, from before STARTTLS.
-				if got := strings.Join(c.Commands, ","); got != "EHLO before.example" {
+				// On mx there is one, from before STARTTLS, and we may end it politely.
+				if got := strings.Join(c.Commands, ","); strings.TrimSuffix(got, ",QUIT") != "EHLO before.example" {
 					t.Errorf("the backend heard %q", got)
 				}
 			}

@@ -72,8 +72,8 @@ func (s *session) fault(at, after Point) *Fault {
 }
 
 // answer gives the reply that is due at a point, or what a fault makes of it.
-// It tells whether the client was told yes (2xx or 3xx). usual has no CRLF at
-// its end.
+// It tells whether the client was told yes (2xx or 3xx) with a whole line. usual
+// has no CRLF at its end.
 func (s *session) answer(point Point, usual string) (yes bool, err error) {
 	return s.answerOnce(point, usual, func() {})
 }
@@ -83,7 +83,7 @@ func (s *session) answer(point Point, usual string) (yes bool, err error) {
 func (s *session) answerOnce(point Point, usual string, onYes func()) (yes bool, err error) {
 	f := s.fault(point, "")
 	text := f.text(usual + "\r\n")
-	yes = strings.HasPrefix(text, "2") || strings.HasPrefix(text, "3")
+	yes = strings.ContainsAny(text[:min(1, len(text))], "23") && strings.HasSuffix(text, "\n")
 	if yes {
 		onYes()
 	}

@@ -110,6 +110,14 @@ func (c *Talker) ExpectReply(want string) []string {
 	}
 }
 
+// Maybe reads a line if it begins so, and waits for one to tell.
+func (c *Talker) Maybe(want string) {
+	c.stream.SetReadDeadline(time.Now().Add(c.Patience))
+	if next, err := c.in.Peek(len(want)); err == nil && string(next) == want {
+		c.in.ReadString('\n')
+	}
+}
+
 // line reads one line, or tells how the stream ended.
 func (c *Talker) line(want string) (line string, ended bool) {
 	patience := c.Patience
