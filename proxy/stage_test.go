@@ -193,3 +193,24 @@ func agreeable(_ *stage, c net.Conn) {
 }
 
 var errRefused = errors.New("dial tcp mta:25: connection refused")
+
+// A syncedBuilder collects a log; zap writes to it under a lock of its own.
+type syncedBuilder struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (s *syncedBuilder) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b = append(s.b, p...)
+	return len(p), nil
+}
+
+func (s *syncedBuilder) Sync() error { return nil }
+
+func (s *syncedBuilder) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.b)
+}
