@@ -43,6 +43,9 @@ func (r *relay) handBack(owed, mail int, verb smtp.Verb) error {
 		if code/100 == 3 && !(answered == owed && goesOn(verb, code)) {
 			return r.notSMTP(fmt.Errorf("reply %d to %s", code, verb))
 		}
+		if verb == smtp.QUIT && code == 221 && answered == owed {
+			r.s.client.hold()
+		}
 		if answered-1 == mail {
 			r.transaction = code/100 == 2
 		}

@@ -25,6 +25,8 @@ type sealed struct {
 	seen   int  // octets of the header that have come
 	dry    bool // crypto/tls has said that it needs more
 
+	last []byte // what is held for the end, if not nil
+
 	handshakes *turnstile // while the handshake lasts
 	inside     bool       // of the turnstile
 	deadline   time.Time
@@ -57,6 +59,31 @@ func (s *sealed) Read(p []byte) (int, error) {
 	n := copy(p, s.upToRecordEnd(b[:min(len(p), len(b))]))
 	s.cipher.took(n)
 	return n, nil
+}
+
+// hold keeps what is written from here on for release. The answer to QUIT, the
+// close_notify behind it and the FIN are one packet then, not three.
+func (s *sealed) hold() {
+	if s.last == nil {
+		s.last = make([]byte, 0, 256)
+	}
+}
+
+// Write is for crypto/tls, and for what is said in clear.
+func (s *sealed) Write(p []byte) (int, error) {
+	if s.last == nil {
+		return s.Conn.Write(p)
+	}
+	s.last = append(s.last, p...)
+	return len(p), nil
+}
+
+// release writes what is held. The connection must be closed behind it.
+func (s *sealed) release() {
+	if len(s.last) > 0 {
+		s.writeLast(s.last)
+	}
+	s.last = nil
 }
 
 // upToRecordEnd cuts b where the record ends that is being given out. Nothing

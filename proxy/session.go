@@ -216,10 +216,13 @@ func (s *session) farewell(e *end) {
 			s.linger()
 		}
 	}
-	s.client.SetDeadline(time.Now().Add(lingerTime))
+	deadline := time.Now().Add(lingerTime)
+	s.client.SetDeadline(deadline)
 	if s.sealed {
-		s.client.tls.Close() // with close_notify
+		s.client.tls.CloseWrite() // sends close_notify, and lets the deadline pass
+		s.client.SetDeadline(deadline)
 	}
+	s.client.release()
 	s.client.Close()
 	s.in.drop()
 	s.client.cipher.drop()

@@ -90,6 +90,26 @@ func (w *wire) tryRead(fd uintptr) bool {
 	return true
 }
 
+// writeLast writes what will be followed by a close, which may then share its
+// packet.
+func (w *wire) writeLast(p []byte) error {
+	if w.raw == nil {
+		_, err := w.Write(p)
+		return err
+	}
+	var failed error
+	err := w.raw.Write(func(fd uintptr) bool {
+		n, err := sendMore(fd, p)
+		p = p[max(n, 0):]
+		failed = err
+		return err != syscall.EAGAIN && (err != nil || len(p) == 0)
+	})
+	if err == nil {
+		err = failed
+	}
+	return err
+}
+
 func (w *wire) readOnce(fd uintptr) bool {
 	w.tryRead(fd)
 	return true

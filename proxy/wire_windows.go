@@ -6,3 +6,5 @@ import "syscall"
 const canTryRead = false
 
 func tryRead(uintptr, []byte) (int, error) { return 0, syscall.EWINDOWS }
+
+func sendMore(uintptr, []byte) (int, error) { return 0, syscall.EWINDOWS }
