@@ -136,6 +136,9 @@ func (s *sealed) decrypt(b *buffer) (total int, err error) {
 			s.dry = true
 			b.giveBack()
 			return total, nil
+		case err == nil && n < len(room) && s.cipher.empty():
+			s.dry = true // to ask again would only cost: it has no octets beyond a record
+			return total, nil
 		case err != nil && total > 0:
 			s.dry = false // it will be said again, without waiting
 			return total, nil

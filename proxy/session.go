@@ -231,8 +231,10 @@ func (s *session) farewell(e *end) {
 // linger reads on until the client has closed, within bounds.
 func (s *session) linger() {
 	if s.sealed {
-		s.client.tls.CloseWrite()
+		s.client.tls.CloseWrite() // lets the deadline pass
+		s.client.SetDeadline(time.Now().Add(lingerTime))
 	}
+	s.client.release()
 	if half, ok := s.client.Conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
 		return
 	}
