@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
-
-	"smtpseal/test/postfix"
 )
 
 // The seed of all random bodies. A failure names the body, and it is the same
@@ -80,8 +78,10 @@ func TestRandomBodiesArriveUnchanged(t *testing.T) {
 			listener := []string{submissions, submission}[first/perConnection%2]
 			c := p.open(t, listener, "")
 			c.greet()
+			to := map[int]string{}
 			for n := first; n < first+perConnection; n++ {
-				m := mail{to: fmt.Sprintf("body%d@%s", n, postfix.Domain), body: body(n), pipelined: n%4 >= 2}
+				to[n] = recipient(fmt.Sprintf("body%d", n))
+				m := mail{to: to[n], body: body(n), pipelined: n%4 >= 2}
 				if n%2 == 1 {
 					m.chunks = chunks(rand.New(rand.NewPCG(seed, uint64(n))), len(m.body))
 				}
@@ -89,7 +89,7 @@ func TestRandomBodiesArriveUnchanged(t *testing.T) {
 			}
 			c.quit()
 			for n := first; n < first+perConnection; n++ {
-				got := mailbox.WaitMail(t, fmt.Sprintf("body%d@%s", n, postfix.Domain))
+				got := mailbox.WaitMail(t, to[n])
 				if want := stored(body(n)); !bytes.Equal(got.Content, want) {
 					t.Errorf("body %d: %s", n, difference(got.Content, want))
 				}
@@ -125,8 +125,8 @@ func TestLargeBodyArrivesUnchanged(t *testing.T) {
 		large.Write(part)
 	}
 	for name, m := range map[string]mail{
-		submissions: {to: "large1@" + postfix.Domain, body: large.Bytes()},
-		submission:  {to: "large2@" + postfix.Domain, body: large.Bytes(), chunks: []int{large.Len()}},
+		submissions: {to: recipient("large"), body: large.Bytes()},
+		submission:  {to: recipient("large"), body: large.Bytes(), chunks: []int{large.Len()}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := p.open(t, name, "")

@@ -5,8 +5,11 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"strings"
+	"sync/atomic"
 	"testing"
 
+	"smtpseal/test/postfix"
 	"smtpseal/test/talk"
 )
 
@@ -86,6 +89,15 @@ func (c *client) envelope(to string) {
 		> RCPT TO:<` + to + `>
 		<< 250
 	`)
+}
+
+// recipients counts the addresses given out.
+var recipients atomic.Int64
+
+// recipient is an address that no other mail goes to, not even in a second run
+// of the same test.
+func recipient(name string) string {
+	return strings.ToLower(fmt.Sprintf("%s-%d@%s", name, recipients.Add(1), postfix.Domain))
 }
 
 // A mail is what is sent, and how.

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"smtpseal/test/mta"
-	"smtpseal/test/postfix"
 )
 
 // The ways for a client to go.
@@ -92,7 +91,7 @@ func TestPostfixDropsCutMessage(t *testing.T) {
 		for verb, text := range map[string]string{
 			"DATA": "Subject: cut\r\n\r\nbody\r\n.\r", "BDAT": "BDAT 20\r\nSubject: cut\r\n\r\nbodyBDAT 10 LAST\r\n012345678",
 		} {
-			to := strings.ToLower("cut-" + name + "-" + verb + "@" + postfix.Domain)
+			to := recipient("cut-" + name + "-" + verb)
 			c := p.open(t, submissions, "")
 			c.greet()
 			c.envelope(to)

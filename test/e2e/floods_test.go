@@ -19,7 +19,7 @@ func TestConnectionsOfOneClient(t *testing.T) {
 	const flood, allowed = 2000, 50 // the default
 	srv := mta.Start(t, mta.Config{Proxy: mta.V2})
 	p := start(t, setup{Server: srv.Addr()})
-	for _, c := range []struct{ listener, from, other string }{
+	for n, c := range []struct{ listener, from, other string }{
 		{submissions, "127.0.4.1", "127.0.4.2"}, {submission, "127.0.4.3", "127.0.4.4"}, {mx, "127.0.4.5", "127.0.4.6"},
 	} {
 		t.Run(c.listener, func(t *testing.T) {
@@ -58,6 +58,7 @@ func TestConnectionsOfOneClient(t *testing.T) {
 				<-ends
 			}
 			p.settle()
+			p.wait("a log line of each session", func() bool { return len(p.all("session closed")) == (n+1)*(flood+2) })
 		})
 	}
 }

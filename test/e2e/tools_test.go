@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"smtpseal/test/postfix"
 	"smtpseal/test/talk"
 )
 
@@ -46,7 +45,7 @@ func TestRealClients(t *testing.T) {
 				from := fmt.Sprintf("127.0.2.%d", n) // whose session it is
 				t.Run(name+" "+listener+" "+mechanism, func(t *testing.T) {
 					t.Parallel()
-					to := fmt.Sprintf("%s-%s-%s@%s", name, listener, strings.ToLower(mechanism), postfix.Domain)
+					to := recipient(name)
 					send(t, p, listener, from, mechanism, to, file)
 					check(t, p, listener, from, mechanism, to)
 				})

@@ -36,15 +36,25 @@ func (s *Server) WaitMail(t testing.TB, recipient string) Mail {
 	return found
 }
 
-// WaitLog returns the first line of the log that matches, and what its groups
-// matched.
-func (s *Server) WaitLog(t testing.TB, pattern string) []string {
+// WaitLog returns the first line of the log that matches.
+func (s *Server) WaitLog(t testing.TB, pattern string) string {
 	t.Helper()
-	line := regexp.MustCompile("(?m)^.*" + pattern + ".*$")
-	var found []string
+	wanted := regexp.MustCompile(pattern)
+	var found string
+	seen := 0 // octets of whole lines that do not match
 	s.until(t, "log line "+pattern, func() bool {
-		found = line.FindStringSubmatch(s.Log())
-		return found != nil
+		log := s.Log()
+		for line := range strings.Lines(log[seen:]) {
+			if !strings.HasSuffix(line, "\n") {
+				break
+			}
+			seen += len(line)
+			if line = strings.TrimSuffix(line, "\n"); wanted.MatchString(line) {
+				found = line
+				return true
+			}
+		}
+		return false
 	})
 	return found
 }
