@@ -2,10 +2,11 @@
 # Gets what the tests run and this machine lacks; does nothing, and says
 # nothing, when all is there. Debian and its children only.
 #
-# Clients (curl, swaks, openssl) are installed with apt. Postfix and Cyrus SASL
-# are only unpacked, into .cache/debian of the working tree: a mail server that
-# is installed is also started and enabled, and no test may do that to a
-# machine. `rm -rf .cache` undoes it.
+# Clients (curl, swaks, openssl) and what the race detector needs of C are
+# installed with apt. Postfix and Cyrus SASL are only unpacked, into
+# .cache/debian of the working tree: a mail server that is installed is also
+# started and enabled, and no test may do that to a machine. `rm -rf .cache`
+# undoes it.
 set -eu
 umask 022
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
@@ -43,6 +44,7 @@ for client in $clients; do
 	command -v "$client" >/dev/null || missing="$missing $client"
 done
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
+command -v "${CC:-gcc}" >/dev/null && [ -e /usr/include/stdlib.h ] || missing="$missing gcc libc6-dev"
 
 # The stamp names what was unpacked for which system, so that a working tree
 # shared by two systems does not run the one's programs on the other.

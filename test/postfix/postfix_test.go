@@ -161,7 +161,7 @@ func TestNothingIsLeftOfAKilledTest(t *testing.T) {
 	dir := strings.TrimSpace(line)
 	victim.Process.Kill()
 	victim.Wait()
-	if err != nil || dir == "" {
+	if err != nil || !filepath.IsAbs(dir) {
 		t.Fatalf("the victim said %q, %v", line, err)
 	}
 	again := time.NewTicker(20 * time.Millisecond)
