@@ -211,7 +211,7 @@ func unpacked() (string, error) {
 	}
 	root := filepath.Join(dir, ".cache", "debian")
 	if _, err := os.Stat(filepath.Join(root, ".complete")); err != nil {
-		return "", errors.New("Postfix is not unpacked: run make test, or test/install.sh")
+		return "", errors.New("nothing is unpacked: run make test, or test/install.sh")
 	}
 	return root, nil
 }
