@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -111,12 +112,25 @@ func (b *Backend) open(server Server, deadline time.Time, header []byte) (net.Co
 }
 
 func (b *Backend) connect(server Server, deadline time.Time) (net.Conn, error) {
-	if b.Dialer == nil {
+	var dialer Dialer = direct
+	if b.Dialer != nil {
+		dialer = b.Dialer
+	} else if server.isAddress() {
 		return direct.DialContext(by(deadline), server.Network, server.Addr)
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
-	return b.Dialer.DialContext(ctx, server.Network, server.Addr)
+	return dialer.DialContext(ctx, server.Network, server.Addr)
+}
+
+// isAddress reports whether no name must be looked up, which ends at a deadline
+// only if its context can be cancelled.
+func (s Server) isAddress() bool {
+	if s.Network == "unix" {
+		return true
+	}
+	_, err := netip.ParseAddrPort(s.Addr)
+	return err == nil
 }
 
 // Symptom is how a backend behaves that expects another PROXY header than it

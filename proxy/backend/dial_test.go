@@ -196,3 +196,29 @@ func TestMismatch(t *testing.T) {
 		}
 	}
 }
+
+// A name server that does not answer must not hold a session beyond its
+// deadline: a look-up has none of its own but the context's.
+func TestDialOfANameKeepsItsDeadline(t *testing.T) {
+	hang := make(chan struct{})
+	defer close(hang)
+	direct.Resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		<-hang
+		return nil, errors.New("no name server")
+	}}
+	defer func() { direct.Resolver = nil }()
+	b := &Backend{Servers: []Server{{"tcp", "mta.example.org:25"}}}
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.Dial(time.Now().Add(50*time.Millisecond), facts("203.0.113.7:5000", ""))
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("a dial of a name without an address succeeded")
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the dial goes on though its deadline is past")
+	}
+}
