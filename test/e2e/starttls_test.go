@@ -34,7 +34,6 @@ func TestInjectionBehindSTARTTLS(t *testing.T) {
 		{"half a command", []string{"STARTTLS\r\nMAIL FR"}, ""},
 		{"half a command in the next segment", []string{"STARTTLS\r\n", "MAIL FR"}, ""},
 		{"one octet", []string{"STARTTLS\r\nM"}, ""},
-		{"a ClientHello glued on", []string{"STARTTLS\r\n" + hello}, ""},
 		{"half a ClientHello glued on", []string{"STARTTLS\r\n" + hello[:40]}, ""},
 		{"STARTTLS twice", []string{"STARTTLS\r\nSTARTTLS\r\n"}, ""},
 	} {
@@ -68,6 +67,55 @@ func TestInjectionBehindSTARTTLS(t *testing.T) {
 			p.settle()
 		})
 	}
+}
+
+// A client that does not wait for the 220 is not told from an attacker who has
+// put a ClientHello of his own there: no handshake comes of it.
+func TestClientHelloGluedToSTARTTLS(t *testing.T) {
+	t.Parallel()
+	srv := mta.Start(t, mta.Config{Proxy: mta.V2})
+	p := start(t, setup{Server: srv.Addr()})
+	for _, listener := range []string{submission, mx} {
+		conn := p.dial(t, listener, "")
+		talk.With(t, conn).Play("<< 220\n> EHLO before.example\n<< 250")
+		conn.SetDeadline(time.Now().Add(5 * time.Second))
+		if err := tls.Client(&glued{TCPConn: conn}, p.tls()).Handshake(); err == nil {
+			t.Errorf("%s: the handshake succeeds", listener)
+		}
+		conn.Close()
+		if e := p.session(conn.LocalAddr()); e.text("outcome") != "violation" {
+			t.Errorf("%s: log line %v", listener, e)
+		}
+	}
+	p.settle()
+}
+
+// A glued connection sends STARTTLS in the segment of the first flight, and
+// reads over a 220 that may come before the server's.
+type glued struct {
+	*net.TCPConn
+	begun, read bool
+}
+
+func (g *glued) Write(b []byte) (int, error) {
+	if g.begun {
+		return g.TCPConn.Write(b)
+	}
+	g.begun = true
+	n, err := g.TCPConn.Write(append([]byte("STARTTLS\r\n"), b...))
+	return max(0, n-len("STARTTLS\r\n")), err
+}
+
+func (g *glued) Read(b []byte) (int, error) {
+	if !g.read {
+		g.read = true
+		for line, octet := "", []byte{0}; !strings.HasSuffix(line, "\n"); line += string(octet) {
+			if _, err := g.TCPConn.Read(octet); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return g.TCPConn.Read(b)
 }
 
 // goOn acts as the victim does, who knows nothing: reads the 220, shakes hands,

@@ -23,7 +23,7 @@ type Fault struct {
 	Conn   int   // only on the nth connection, from 1; 0: on every one
 	Nth    int   // only the nth time on a connection, from 1; 0: every time
 
-	Pause     time.Duration // first wait
+	Pause     time.Duration // first wait, with all earlier replies out
 	Say       string        // what is said in place of the reply, or behind it; as it stands
 	Twice     bool          // … two times
 	EachOctet time.Duration // … with so long between octets
@@ -119,11 +119,11 @@ func (f *Fault) text(usual string) string {
 
 // perform carries out a fault, where text is to be said.
 func (s *session) perform(f *Fault, text string) error {
-	if !s.server.sleep(f.Pause) {
-		return net.ErrClosed
-	}
 	if err := s.flush(); err != nil {
 		return err
+	}
+	if !s.server.sleep(f.Pause) {
+		return net.ErrClosed
 	}
 	if err := s.say(text, f.EachOctet); err != nil {
 		return err

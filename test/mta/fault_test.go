@@ -39,6 +39,7 @@ func TestFaults(t *testing.T) {
 		{"half a reply", one(Fault{At: "NOOP", Say: "250 2.0", Then: Close}), "< 220\n> NOOP\n< 250 2.0FIN", ServerEnded},
 		{"two replies for one command", one(Fault{At: "NOOP", Twice: true}), "< 220\n> NOOP\n< 250\n< 250\n> QUIT\n< 221", Quit},
 		{"a reply unasked", one(Fault{After: "HELO", Say: "421 4.3.2 bye\r\n", Then: Close}), hello + "< 421\n< FIN", ServerEnded},
+		{"a reply unasked, later", one(Fault{After: "NOOP", Pause: 10 * talk.Quiet, Say: "250 2.0.0 really\r\n"}), "< 220\n> NOOP\n< 250 2.0.0 Ok\n< nothing\n< 250 2.0.0 really\n> QUIT\n< 221", Quit},
 		{"a reply that is no SMTP", one(Fault{At: "NOOP", Say: "* BAD what\r\n"}), "< 220\n> NOOP\n< * BAD\n> QUIT\n< 221", Quit},
 		{"MAIL refused", one(Fault{At: "MAIL", Say: "451 4.3.0 later\r\n"}), hello + "> MAIL FROM:<>\n< 451\n> RCPT TO:<a@b>\n< 503", ""},
 		{"DATA refused", one(Fault{At: "DATA", Say: "451 4.3.0 later\r\n"}), toRcpt + "> DATA\n< 451\n> NOOP\n< 250", ""},
