@@ -298,6 +298,39 @@ func TestBackendGoesAtEachPoint(t *testing.T) {
 	back()
 }
 
+// The backend's last words in mid-message are heard, however long the message
+// has taken: the deadline of its last reply is past by then.
+func TestGoodbyeBehindALongBody(t *testing.T) {
+	timeouts := rigTimeouts
+	timeouts.Reply = 300 * time.Millisecond
+	r := newRig(t, rigConfig{mode: Opportunistic, timeouts: timeouts})
+	back := settled(t, r)
+	c := r.dial()
+	c.SetDeadline(time.Now().Add(patience))
+	mta := <-r.backends
+	b := make([]byte, 100)
+	io.WriteString(mta, "220 mta\r\n")
+	c.Read(b)
+	io.WriteString(c, "DATA\r\n")
+	mta.Read(b)
+	io.WriteString(mta, "354 go\r\n")
+	c.Read(b)
+	time.Sleep(timeouts.Reply + 50*time.Millisecond) // the body is slow
+	io.WriteString(mta, "452 4.3.1 disk full\r\n")
+	mta.Close()
+	for range 20 {
+		io.WriteString(c, "text\r\n")
+		time.Sleep(5 * time.Millisecond)
+	}
+	io.WriteString(c, ".\r\n")
+	said, _ := io.ReadAll(c)
+	if string(said) != "452 4.3.1 disk full\r\n" {
+		t.Errorf("the client heard %q", said)
+	}
+	c.Close()
+	back()
+}
+
 // A client that is told to go and does not is listened to for a bounded time.
 func TestLingerIsBounded(t *testing.T) {
 	for _, mode := range []Mode{StartTLS, Implicit} {

@@ -32,6 +32,7 @@ import (
 //	C.  B.     that side must see the end, and nothing before it
 //	C!  B!     that side closes (C! over TLS with close_notify)
 //	C!!  B!!   that side resets the connection
+//	B.!!       the backend must see a reset, and nothing before it
 //	C!-        the client closes it without TLS close_notify
 //	C* n text  the client sends the line n times
 //	drain      the server is told to stop
@@ -130,6 +131,11 @@ func (d *dialogue) step(verb, text string) {
 		d.client.Close() // a client that hears the end goes
 	case "B.":
 		d.eof(d.backend, d.fromB)
+	case "B.!!":
+		d.backend.SetDeadline(time.Now().Add(patience))
+		if rest, err := io.ReadAll(d.fromB); len(rest) > 0 || !isReset(err) {
+			d.t.Errorf("%s\n got %q %v, want a reset", d.line, rest, err)
+		}
 	case "C!":
 		d.client.Close()
 	case "B!":

@@ -60,6 +60,7 @@ func FuzzRelay(f *testing.F) {
 	f.Add([]byte("AUTH LOGIN\r\nXCLIENT\r\nSTARTTLS\nSTARTTLS\r\nX-EXPS\r\nDATA\r\n.\r\n"), []byte{1, 6}, byte(withHidden))
 	f.Add([]byte("MAIL\r\nRCPT\r\nDATA\r\nhello\n.\r\nXCLIENT\r\n"), []byte{40, 3}, byte(inClear))
 	f.Add([]byte("BDAT 8 LAST\r\nXCLIENT\nNOOP\r\nSTARTTLS x\r\nQUIT\r\n"), []byte{12}, byte(inClear|withChunking|withHidden))
+	f.Add([]byte("EHLO c\r\nHELO c\r\nBDAT 6\r\nNOOP\r\nRSET\r\n"), []byte{}, byte(withChunking))
 	for i := range dictionary {
 		f.Add([]byte{0x80 + 9, 0x80 + 14, 0x80 + byte(i), 0x80, 0x80 + byte((i+7)%len(dictionary)), 0x80, 0x80 + 5, 0x80 + 22}, []byte{byte(i)}, byte(i))
 	}
