@@ -96,6 +96,7 @@ func (r *relay) delivered(lost error, last bool) error {
 	}
 	r.open = false
 	r.SetDeadline(s.until(s.server.Timeouts.Reply))
+	r.replies.Code = 0                  // what was said before says nothing of this message
 	err := r.handBack(1, -1, smtp.MAIL) // as after MAIL, no "go on" is allowed
 	if last {
 		r.transaction = false

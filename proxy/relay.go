@@ -91,11 +91,12 @@ func (r *relay) turn() error {
 		return r.ours(&last)
 	}
 	r.note(&last)
+	first := !r.spoken
 	if err := r.forward(&batch); err != nil {
 		return err
 	}
 	if last.Verb == smtp.EHLO {
-		return r.handBackEHLO()
+		return r.handBackEHLO(first)
 	}
 	s.rec.Phase = PhaseReply
 	if err := r.handBack(batch.Commands, batch.Mail, last.Verb); err != nil {

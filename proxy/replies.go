@@ -66,7 +66,7 @@ func goesOn(verb smtp.Verb, code int) bool {
 }
 
 // handBackEHLO edits the reply to EHLO on its way.
-func (r *relay) handBackEHLO() error {
+func (r *relay) handBackEHLO(first bool) error {
 	r.s.rec.Phase = PhaseReply
 	n, err := r.wholeReply()
 	if err != nil {
@@ -74,6 +74,12 @@ func (r *relay) handBackEHLO() error {
 	}
 	if len(r.out.bytes()) > n {
 		return r.unasked()
+	}
+	if code := r.replies.Code; first && (code == 500 || code == 503) && r.s.listener.Backend.Proxy != backend.Off {
+		// The refusal of a PROXY v1 line, taken for a command, can come as late as
+		// this; and Exim answers so when it has missed its header. Who speaks the
+		// PROXY protocol knows EHLO.
+		return r.mismatch(Violation, backend.Confused, nil)
 	}
 	if r.replies.Code != 250 {
 		return r.passLast(n)

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"time"
 )
 
@@ -55,16 +54,6 @@ type Dialer interface {
 // and the deadlines of a session end a dead one sooner.
 var direct = &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: false}, KeepAlive: -1}
 
-// by is a context that has a deadline and is never cancelled. The standard ones
-// with a deadline can be, for which net keeps a timer and starts a goroutine a
-// dial; here the socket's own deadline does all.
-type by time.Time
-
-func (b by) Deadline() (time.Time, bool) { return time.Time(b), true }
-func (by) Done() <-chan struct{}         { return nil }
-func (by) Err() error                    { return nil }
-func (by) Value(any) any                 { return nil }
-
 // A Birth is what came of a dial: the connection and how it began.
 type Birth struct {
 	Conn    net.Conn // the caller closes it
@@ -96,7 +85,13 @@ func (b *Backend) Dial(deadline time.Time, f Facts) (Birth, error) {
 }
 
 func (b *Backend) open(server Server, deadline time.Time, header []byte) (net.Conn, error) {
-	conn, err := b.connect(server, deadline)
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	var dialer Dialer = direct
+	if b.Dialer != nil {
+		dialer = b.Dialer
+	}
+	conn, err := dialer.DialContext(ctx, server.Network, server.Addr)
 	if err != nil {
 		return nil, err // net says "dial tcp ADDRESS: cause" itself
 	}
@@ -111,28 +106,6 @@ func (b *Backend) open(server Server, deadline time.Time, header []byte) (net.Co
 	return conn, nil
 }
 
-func (b *Backend) connect(server Server, deadline time.Time) (net.Conn, error) {
-	var dialer Dialer = direct
-	if b.Dialer != nil {
-		dialer = b.Dialer
-	} else if server.isAddress() {
-		return direct.DialContext(by(deadline), server.Network, server.Addr)
-	}
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
-	defer cancel()
-	return dialer.DialContext(ctx, server.Network, server.Addr)
-}
-
-// isAddress reports whether no name must be looked up, which ends at a deadline
-// only if its context can be cancelled.
-func (s Server) isAddress() bool {
-	if s.Network == "unix" {
-		return true
-	}
-	_, err := netip.ParseAddrPort(s.Addr)
-	return err == nil
-}
-
 // Symptom is how a backend behaves that expects another PROXY header than it
 // got, or none.
 type Symptom string
@@ -142,6 +115,7 @@ const (
 	Closed    Symptom = "closed the connection before any command"
 	Silent    Symptom = "did not greet"
 	Talkative Symptom = "spoke again after its greeting, before any command"
+	Confused  Symptom = "does not know EHLO"
 )
 
 // Mismatch says what a symptom most likely means, and which setting to look
