@@ -31,6 +31,9 @@ func (s *session) connectSilently() error {
 	if !errors.As(err, &e) {
 		return err
 	}
+	if s.relay != nil {
+		s.disconnect() // a client that is silent must not hold a backend that is of no use
+	}
 	deadline := s.until(s.server.Timeouts.Command)
 	for s.in.empty() {
 		if gone := s.rest(deadline, false); gone != nil {

@@ -223,6 +223,9 @@ func (s *session) farewell(e *end) {
 		s.client.SetDeadline(deadline)
 	}
 	s.client.release()
+	if e.outcome == Completed && !s.in.empty() {
+		s.linger() // it talks on behind its QUIT: a reset would take the answer with it
+	}
 	s.client.Close()
 	s.in.drop()
 	s.client.cipher.drop()

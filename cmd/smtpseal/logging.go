@@ -24,7 +24,11 @@ func newLog(w io.Writer, want config.Log) (*zap.Logger, error) {
 	}
 	sink := zapcore.Lock(zapcore.AddSync(w))
 	core := zapcore.NewCore(encoder(w, want.Format), sink, level)
-	return zap.New(core, zap.ErrorOutput(sink)), nil
+	log := zap.New(core, zap.ErrorOutput(sink))
+	if b, ok := w.(*logBuffer); ok {
+		log = log.WithOptions(zap.Hooks(b.hurry))
+	}
+	return log, nil
 }
 
 func encoder(w io.Writer, format string) zapcore.Encoder {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/netip"
@@ -142,5 +143,29 @@ func TestDescriptorsTooFewAreSaidWithARemedy(t *testing.T) {
 	out.await(t, `"level":"warn"`, "too few file descriptors for limits.max_sessions", "LimitNOFILE=", "max_sessions: ")
 	if got := descriptorRemedy(10, 100); strings.Contains(got, "max_sessions") {
 		t.Errorf("proposes what cannot work: %s", got)
+	}
+}
+
+func TestLogBufferGathersAndHurries(t *testing.T) {
+	var out bytes.Buffer
+	b := newLogBuffer(&out)
+	log, err := newLog(b, config.Log{Level: "info", Format: "json"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("one")
+	if out.Len() != 0 {
+		t.Errorf("went out at once: %s", &out)
+	}
+	log.Warn("two")
+	if got := strings.Count(out.String(), "\n"); got != 2 {
+		t.Errorf("%d lines are out behind a warning, want 2: %s", got, &out)
+	}
+	log.Info("three")
+	if err := b.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(out.String(), "\n"); got != 3 {
+		t.Errorf("%d lines are out at the end, want 3: %s", got, &out)
 	}
 }

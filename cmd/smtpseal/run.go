@@ -45,7 +45,13 @@ once. HUP reads the certificate files again.`,
 
 // serve runs a configuration until a signal ends it.
 func (p program) serve(ctx context.Context, c *config.Config) error {
-	log, err := newLog(p.stderr, c.Log)
+	out := p.stderr
+	if !isTerminal(out) {
+		gathered := newLogBuffer(out)
+		defer gathered.Stop()
+		out = gathered
+	}
+	log, err := newLog(out, c.Log)
 	if err != nil {
 		return err
 	}
@@ -70,6 +76,7 @@ func (p program) serve(ctx context.Context, c *config.Config) error {
 	}
 	defer tidying()()
 	log.Info("ready", zap.String("hostname", s.server.Hostname), zap.Strings("addresses", addresses(s.open)))
+	log.Sync() // who waits for that line should not wait longer
 
 	s.untilSignal(signals)
 	log.Info("draining", zap.Duration("at_most", c.Timeouts.Shutdown))

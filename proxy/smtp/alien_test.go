@@ -64,17 +64,3 @@ func TestKeywords(t *testing.T) {
 		t.Error("an empty list has a word, or * not all of them")
 	}
 }
-
-// RFC 3207 section 4 names what may be answered before STARTTLS.
-func TestEarly(t *testing.T) {
-	early := "EHLO HELO NOOP RSET HELP QUIT STARTTLS"
-	for _, name := range commandNames {
-		c, _ := Parse([]byte(name + "\r\n"))
-		if got := c.Verb.Early(); got != strings.Contains(" "+early+" ", " "+name+" ") {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
-	if Other.Early() {
-		t.Error("what is not known is not early")
-	}
-}

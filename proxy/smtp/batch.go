@@ -30,6 +30,8 @@ const (
 // A Batch is the longest run of complete commands that can be sent to the
 // backend at once: it ends behind the first verb whose reply decides how the
 // octets behind it are read, and before any command that we answer ourselves.
+// It is no longer than MaxLine: while it is sent nobody reads replies, and those
+// to more commands might not fit into the sockets between.
 type Batch struct {
 	Verdict  Verdict
 	Len      int     // octets, line ends included
@@ -45,7 +47,7 @@ func (r *Rules) Next(b []byte) (Batch, error) {
 	batch := Batch{Mail: -1}
 	for {
 		c, err := Parse(b[batch.Len:])
-		if batch.Commands > 0 && (err != nil || c.Len == 0 || c.Bare || c.Verb == EHLO || r.ours(&c)) {
+		if batch.Commands > 0 && (err != nil || c.Len == 0 || c.Bare || c.Verb == EHLO || r.ours(&c) || batch.Len+c.Len > MaxLine) {
 			return batch, nil // it has a turn of its own, and so has what is wrong with it
 		}
 		if err != nil || c.Len == 0 {

@@ -38,8 +38,6 @@ const (
 	groups = 1 << iota
 	// denied: a backend trusts us, so a client must never reach this.
 	denied
-	// early: may be answered before STARTTLS on a port where TLS comes first.
-	early
 )
 
 var verbs = [...]struct {
@@ -47,18 +45,18 @@ var verbs = [...]struct {
 	flags uint8
 }{
 	Other:         {"", 0},
-	EHLO:          {"EHLO", early},
-	HELO:          {"HELO", early},
+	EHLO:          {"EHLO", 0},
+	HELO:          {"HELO", 0},
 	MAIL:          {"MAIL", groups},
 	RCPT:          {"RCPT", groups},
 	DATA:          {"DATA", 0},
 	BDAT:          {"BDAT", 0},
-	RSET:          {"RSET", groups | early},
-	NOOP:          {"NOOP", early},
-	HELP:          {"HELP", early},
-	QUIT:          {"QUIT", early},
+	RSET:          {"RSET", groups},
+	NOOP:          {"NOOP", 0},
+	HELP:          {"HELP", 0},
+	QUIT:          {"QUIT", 0},
 	AUTH:          {"AUTH", 0},
-	STARTTLS:      {"STARTTLS", early},
+	STARTTLS:      {"STARTTLS", 0},
 	VRFY:          {"VRFY", 0},
 	EXPN:          {"EXPN", 0},
 	ETRN:          {"ETRN", 0},
@@ -73,10 +71,6 @@ var verbs = [...]struct {
 
 // String returns the verb in capitals, or "" for Other.
 func (v Verb) String() string { return verbs[v].name }
-
-// Early reports whether a server may answer v before STARTTLS although it
-// demands TLS (RFC 3207 section 4).
-func (v Verb) Early() bool { return verbs[v].flags&early != 0 }
 
 // verbOf finds the verb of a keyword, whatever its case.
 func verbOf(keyword []byte) Verb {
