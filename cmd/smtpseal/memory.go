@@ -29,7 +29,7 @@ type tidier struct {
 
 const (
 	lookEvery          = 3 * time.Second
-	betweenCollections = 32 << 20
+	betweenCollections = 6 << 20 // more no longer fits into the processor's cache: 32 MiB cost 8 % more time than this
 	burst              = 4 << 20 // allocated since the last tidying, to be worth another
 )
 

@@ -38,7 +38,7 @@ func TestTidierLetsGarbageGather(t *testing.T) {
 	for _, c := range []struct {
 		live uint64
 		want int
-	}{{0, 1600}, {2 << 20, 1600}, {8 << 20, 400}, {32 << 20, 100}, {1 << 30, 100}} {
+	}{{0, 300}, {2 << 20, 300}, {3 << 20, 200}, {6 << 20, 100}, {1 << 30, 100}} {
 		d.pace(c.live)
 		if got := debug.SetGCPercent(d.percent); got != c.want || d.percent != c.want {
 			t.Errorf("%d MiB live: %d %%, want %d", c.live>>20, got, c.want)
