@@ -7,8 +7,8 @@
 // a count, a drain wakes one blocked read, and an idle session costs a stack
 // and its sockets: buffers are borrowed when octets are there.
 //
-// The order of a session's steps is its listener's Mode and stands in
-// (*session).steps. A backend connection is born with all its facts in its
+// The order of a session's steps is its listener's Mode and stands in the table
+// modes. A backend connection is born with all its facts in its
 // PROXY header; a change of TLS state is a new relay with a new connection, so
 // there is nothing to forget after STARTTLS (RFC 3207 section 4.2).
 //

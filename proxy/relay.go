@@ -60,7 +60,7 @@ func (s *session) converse() error {
 // await waits for a command. The deadline is over the whole wait: one a read
 // would let a client hold its place with an octet now and then.
 //
-// A session spends its life here, so little must stand on the stack: at half of
+// A session spends its life here, so little must stand on the stack: with twice
 // what there is now the runtime could not shrink it to 4 KiB.
 func (r *relay) await() error {
 	s := r.s
