@@ -140,12 +140,7 @@ func (r *relay) auth() error {
 		if err != nil {
 			return violation(badLine, badCommand, "in an AUTH exchange: %w", err)
 		}
-		if err := r.quiet(s.server.Timeouts.Reply); err != nil {
-			return err
-		}
-		err = r.write(s.in.bytes()[:n], bare)
-		s.in.took(n)
-		if err != nil {
+		if err := r.put(n, bare); err != nil {
 			return err
 		}
 		if err := r.handBack(1, -1, smtp.AUTH); err != nil {

@@ -92,13 +92,13 @@ func (r *relay) turn() error {
 	}
 	r.note(&last)
 	first := !r.spoken
+	s.rec.Phase = PhaseReply
 	if err := r.forward(&batch); err != nil {
 		return err
 	}
 	if last.Verb == smtp.EHLO {
 		return r.handBackEHLO(first)
 	}
-	s.rec.Phase = PhaseReply
 	if err := r.handBack(batch.Commands, batch.Mail, last.Verb); err != nil {
 		return err
 	}
@@ -161,17 +161,37 @@ func word(arg []byte) string {
 
 // forward sends a batch to the backend.
 func (r *relay) forward(batch *smtp.Batch) error {
-	s := r.s
-	if err := r.quiet(s.server.Timeouts.Reply); err != nil {
-		return err
-	}
 	if batch.Resets {
 		r.transaction = false
 	}
-	r.spoken = true
-	err := r.write(s.in.bytes()[:batch.Len], batch.Bare)
-	s.in.took(batch.Len)
-	return err
+	return r.put(batch.Len, batch.Bare)
+}
+
+// put asks the backend what the client has said in the next n octets, and waits
+// until an answer begins. A backend that has spoken before it was asked hears
+// nothing more.
+func (r *relay) put(n int, bare bool) error {
+	s := r.s
+	if bare {
+		if err := r.quiet(s.server.Timeouts.Reply); err != nil {
+			return err
+		}
+		r.spoken = true
+		err := r.write(s.in.bytes()[:n], bare)
+		s.in.took(n)
+		return err
+	}
+	r.SetDeadline(s.until(s.server.Timeouts.Reply))
+	early, err := r.ask(&s.in, n, &r.out)
+	if early && err == nil {
+		r.poll(&r.out) // the rest of what it says
+		return r.unasked()
+	}
+	r.spoken = r.spoken || !early
+	if err != nil {
+		return r.lost(err)
+	}
+	return nil
 }
 
 // write sends octets to the backend. A line that ends with LF alone goes out

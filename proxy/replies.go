@@ -67,7 +67,6 @@ func goesOn(verb smtp.Verb, code int) bool {
 
 // handBackEHLO edits the reply to EHLO on its way.
 func (r *relay) handBackEHLO(first bool) error {
-	r.s.rec.Phase = PhaseReply
 	n, err := r.wholeReply()
 	if err != nil {
 		return r.lost(err)

@@ -43,7 +43,7 @@ func TestPanicEndsOneSession(t *testing.T) {
 				defer s.close()
 				core, logs := observer.New(zapcore.ErrorLevel)
 				counters := &Counters{}
-				s.server.Log, s.server.Observer = zap.New(core), MultiObserver{s, counters}
+				s.server.Log, s.server.Observer = zap.New(core), MultiObserver{counters, s}
 				other := s.connect()
 				sealed := other
 				if c.mode == Implicit {

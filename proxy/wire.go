@@ -15,19 +15,22 @@ import (
 // without non-blocking reads) is read as it is.
 type wire struct {
 	net.Conn
-	raw  syscall.RawConn
-	try  func(fd uintptr) bool // (*wire).tryRead, bound once: a closure a read would be garbage
-	once func(fd uintptr) bool // (*wire).readOnce
-	into *buffer
-	n    int
-	err  error
+	raw   syscall.RawConn
+	try   func(fd uintptr) bool // (*wire).tryRead, bound once: a closure a read would be garbage
+	once  func(fd uintptr) bool // (*wire).readOnce
+	pose  func(fd uintptr) bool // (*wire).askAndRead
+	from  *buffer               // what ask has to say, until it is said
+	count int                   // how much of it
+	into  *buffer
+	n     int
+	err   error
 }
 
 func (w *wire) init(conn net.Conn) {
 	w.Conn = conn
 	if c, ok := conn.(syscall.Conn); ok && canTryRead {
 		if raw, err := c.SyscallConn(); err == nil {
-			w.raw, w.try, w.once = raw, w.tryRead, w.readOnce
+			w.raw, w.try, w.once, w.pose = raw, w.tryRead, w.readOnce, w.askAndRead
 		}
 	}
 }
@@ -62,6 +65,39 @@ func (w *wire) poll(b *buffer) error {
 			return err
 		}
 	}
+}
+
+// ask writes the first n octets of from and adds at least one octet of the
+// answer to b. If the other side has spoken before that, or has left, nothing
+// is written and early is true.
+//
+// The look whether it has spoken is also the first try to read the answer, so
+// a turn costs one system call less than with a poll.
+func (w *wire) ask(from *buffer, n int, b *buffer) (early bool, err error) {
+	if w.raw == nil {
+		_, err := w.Conn.Write(from.bytes()[:n])
+		from.took(n)
+		return false, err
+	}
+	w.from, w.count = from, n
+	err = w.read(b, w.pose)
+	early = w.from != nil
+	w.from = nil
+	return early, err
+}
+
+// askAndRead is called when a read begins and whenever octets have come since.
+func (w *wire) askAndRead(fd uintptr) bool {
+	if w.tryRead(fd) {
+		return true
+	}
+	if w.from == nil {
+		return false
+	}
+	_, w.err = w.Conn.Write(w.from.bytes()[:w.count])
+	w.from.took(w.count) // while it waits a session holds no storage
+	w.from = nil
+	return w.err != nil
 }
 
 func (w *wire) read(b *buffer, f func(fd uintptr) bool) error {
