@@ -54,18 +54,17 @@ func (p Policy) versions(c *tls.Config) error {
 	if p.MinVersion == "" {
 		return nil
 	}
-	version, ok := lookup(versions, p.MinVersion)
-	if !ok {
-		return unknown("min_version", p.MinVersion, keys(versions))
+	chosen, err := choose("min_version", versions, p.MinVersion)
+	if err == nil {
+		c.MinVersion = chosen[0]
 	}
-	c.MinVersion = version
-	return nil
+	return err
 }
 
 // suites chooses the suites of TLS 1.0 to 1.2. A minimum below 1.2 brings the
 // legacy suites with it whatever the policy's name, since 1.0 and 1.1 can do
 // nothing with the modern ones.
-func (p Policy) suites(c *tls.Config) error {
+func (p Policy) suites(c *tls.Config) (err error) {
 	if len(p.CipherSuites) == 0 {
 		c.CipherSuites = modernSuites
 		if p.Name == "legacy" || c.MinVersion < tls.VersionTLS12 {
@@ -76,28 +75,15 @@ func (p Policy) suites(c *tls.Config) error {
 	if c.MinVersion == tls.VersionTLS13 {
 		return errors.New("cipher_suites: have no effect with TLS 1.3 alone, whose suites cannot be chosen: remove them, or set min_version 1.2")
 	}
-	known := suites()
-	for _, name := range p.CipherSuites {
-		id, ok := lookup(known, name)
-		if !ok {
-			return unknown("cipher_suites", name, keys(known))
-		}
-		c.CipherSuites = append(c.CipherSuites, id)
-	}
-	return nil
+	c.CipherSuites, err = choose("cipher_suites", suites(), p.CipherSuites...)
+	return err
 }
 
 // curves limits the key exchanges. Their order has no meaning: since Go 1.24
 // crypto/tls has its own.
-func (p Policy) curves(c *tls.Config) error {
-	for _, name := range p.Curves {
-		id, ok := lookup(curves, name)
-		if !ok {
-			return unknown("curves", name, keys(curves))
-		}
-		c.CurvePreferences = append(c.CurvePreferences, id)
-	}
-	return nil
+func (p Policy) curves(c *tls.Config) (err error) {
+	c.CurvePreferences, err = choose("curves", curves, p.Curves...)
+	return err
 }
 
 func (p Policy) tickets(c *tls.Config) error {

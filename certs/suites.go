@@ -65,13 +65,16 @@ func suites() []named[uint16] {
 	return all
 }
 
-func lookup[T any](table []named[T], name string) (value T, ok bool) {
-	for _, row := range table {
-		if strings.EqualFold(row.name, name) {
-			return row.value, true
+// choose returns the values of names, which key has in the configuration.
+func choose[T any](key string, table []named[T], names ...string) (values []T, err error) {
+	for _, name := range names {
+		i := slices.IndexFunc(table, func(row named[T]) bool { return strings.EqualFold(row.name, name) })
+		if i < 0 {
+			return nil, unknown(key, name, keys(table))
 		}
+		values = append(values, table[i].value)
 	}
-	return value, false
+	return values, nil
 }
 
 func keys[T any](table []named[T]) []string {
