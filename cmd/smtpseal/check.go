@@ -126,33 +126,3 @@ func (p program) printVerdict(v verdict) {
 		fmt.Fprintf(p.stdout, "%s: good\nnext: smtpseal run -c %s\n", v.File, v.File)
 	}
 }
-
-func (p program) configCommand() *cobra.Command {
-	var from origin
-	c := &cobra.Command{
-		Use:               "config [-c FILE]",
-		Short:             "Print the configuration with every default filled in",
-		GroupID:           "serve",
-		Long:              "config prints the configuration that run would use, as a file that run can read.",
-		Example:           "  smtpseal config -c smtpseal.yaml",
-		Args:              noArguments,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if err := from.check(c); err != nil {
-				return err
-			}
-			settings, err := from.load()
-			if err != nil {
-				return err
-			}
-			text, err := settings.YAML()
-			if err != nil {
-				return err
-			}
-			_, err = p.stdout.Write(text)
-			return err
-		},
-	}
-	from.flags(c)
-	return c
-}

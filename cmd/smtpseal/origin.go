@@ -62,8 +62,12 @@ func (o *origin) check(c *cobra.Command) error {
 	return nil
 }
 
-// load reads the configuration. Its error has everything that is wrong.
-func (o *origin) load() (*config.Config, error) {
+// load reads the configuration of a command line. Its error has everything that
+// is wrong.
+func (o *origin) load(of *cobra.Command) (*config.Config, error) {
+	if err := o.check(of); err != nil {
+		return nil, err
+	}
 	if o.file == "" {
 		return config.Quick(o.domain, o.backend, o.proxyProtocol)
 	}

@@ -28,10 +28,7 @@ once. HUP reads the certificate files again.`,
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := from.check(c); err != nil {
-				return err
-			}
-			settings, err := from.load()
+			settings, err := from.load(c)
 			if err != nil {
 				return err
 			}
