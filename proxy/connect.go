@@ -115,11 +115,11 @@ func (r *relay) mismatch(outcome Outcome, symptom backend.Symptom, cause error) 
 // the client: they may say why (RFC 5321 section 3.1).
 func (r *relay) refused(n int) error {
 	words := append([]byte(nil), r.out.bytes()[:n]...)
-	if r.replies.Code < 400 {
-		words = nil
+	e := &end{outcome: BackendRefused, say: unavailable, err: fmt.Errorf("the backend greets with %q", printable(firstLine(words)))}
+	if r.replies.Code >= 400 {
+		e.quote = words
 	}
-	return &end{outcome: BackendRefused, quote: words, say: unavailable,
-		err: fmt.Errorf("the backend greets with %q", printable(firstLine(words)))}
+	return e
 }
 
 func firstLine(b []byte) string {

@@ -242,3 +242,20 @@ func TestNoticesAreBounded(t *testing.T) {
 		t.Errorf("an hour later %d are remembered", len(n.seen))
 	}
 }
+
+// A greeting that is no greeting is quoted for the operator, whatever its code.
+func TestOddGreetingIsTold(t *testing.T) {
+	testPair()
+	for _, greets := range []string{"250 mta is fine", "554 5.7.1 go away"} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage(t, Opportunistic, func(_ *stage, c net.Conn) { io.WriteString(c, greets+"\r\n") })
+			defer s.close()
+			c := s.connect()
+			s.hear(c)
+			if r := <-s.records; r.Outcome != BackendRefused || !strings.Contains(r.Err.Error(), greets) {
+				t.Errorf("%s, %v; want %q in it", r.Outcome, r.Err, greets)
+			}
+			c.Close()
+		})
+	}
+}
