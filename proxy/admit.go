@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"time"
@@ -15,7 +16,8 @@ import (
 // a machine of ours and sends it at once.
 const proxyHeaderTimeout = 5 * time.Second
 
-// maxProxyHeader bounds an inbound header with its TLVs in octets.
+// maxProxyHeader bounds in octets an inbound header with its TLVs, and what is
+// read with it (CVE-2021-23351, CVE-2021-23409).
 const maxProxyHeader = 4 << 10
 
 // admit finds out who the client is, and whether there is room for it.
@@ -59,11 +61,11 @@ func (s *session) trusted() bool {
 // UNKNOWN in a v1 header, say that the peer speaks for itself.
 func (s *session) believe() error {
 	s.setDeadline(time.Now().Add(proxyHeaderTimeout))
-	reader := bufio.NewReaderSize(s.client.Conn, maxProxyHeader)
+	reader := bufio.NewReaderSize(io.LimitReader(s.client.Conn, maxProxyHeader), maxProxyHeader)
 	header, err := proxyproto.Read(reader)
 	if err != nil {
 		return &end{outcome: Violation, violation: badProxyHeader,
-			err: fmt.Errorf("accept_proxy trusts %s, which sent no good PROXY header: %w", s.rec.Client, err)}
+			err: fmt.Errorf("PROXY header, which accept_proxy demands of this peer: %w", err)}
 	}
 	behind, _ := reader.Peek(reader.Buffered())
 	s.in.added(copy(s.in.room(), behind))

@@ -259,3 +259,39 @@ func TestOddGreetingIsTold(t *testing.T) {
 		})
 	}
 }
+
+// A trusted peer of a unix socket must say who the client is. One that does
+// not is refused, and so is a header beyond the bound, whose rest is not read.
+func TestHeaderOnUnixSocket(t *testing.T) {
+	testPair()
+	head := func(tlvs int) string {
+		return "\r\n\r\n\x00\r\nQUIT\n\x21\x11" + string([]byte{byte((12 + tlvs) >> 8), byte(12 + tlvs)}) +
+			"\xcb\x00\x71\x07\xc6\x33\x64\x01\x13\x88\x00\x19" + strings.Repeat("\x00", tlvs)
+	}
+	for first, want := range map[string]Outcome{
+		"EHLO client\r\n":          Violation,
+		head(0):                    ClientClosed,
+		head(maxProxyHeader - 28):  ClientClosed,
+		head(maxProxyHeader - 27):  Violation,
+		head(8*maxProxyHeader - 1): Violation,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage(t, Opportunistic, agreeable)
+			defer s.close()
+			s.server.listeners[0].AcceptUnix = true
+			ours, theirs := net.Pipe()
+			s.listener.conns <- pipe{theirs, &net.UnixAddr{}, &net.UnixAddr{}}
+			s.hear(ours)
+			n, _ := io.WriteString(ours, first)
+			synctest.Wait()
+			ours.Close()
+			r := <-s.records
+			if r.Outcome != want || n > maxProxyHeader || want == ClientClosed && r.Client.String() != "203.0.113.7:5000" {
+				t.Errorf("%d octets, of which %d were read: %s, %v, %v", len(first), n, r.Outcome, r.Client, r.Err)
+			}
+			if r.Err != nil && strings.Contains(r.Err.Error(), "AddrPort") {
+				t.Errorf("%v", r.Err)
+			}
+		})
+	}
+}
