@@ -2,7 +2,7 @@ package proxy
 
 // A sentence is a reply of our own: all that a client ever hears from us. It
 // says nothing about our inside. Those of code 421 and the greeting name us
-// (RFC 5321 section 4.2.1), the others carry an enhanced code (RFC 3463).
+// (RFC 5321 section 4.2.2), the others carry an enhanced code (RFC 3463).
 type sentence struct{ code, text string }
 
 var (

@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// A session is one client's stay (RFC 5321 section 2.3.9), from accept to
+// A session is one client's stay (RFC 5321 section 3.1), from accept to
 // close. All of it runs in one goroutine; only wake is called from another.
 type session struct {
 	server   *Server

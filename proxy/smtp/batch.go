@@ -5,10 +5,10 @@ type Rules struct {
 	// Hide are the EHLO keywords to drop beside those that are always dropped;
 	// a verb of the same name is refused.
 	Hide Keywords
-	// Offer: TLS is not up yet and STARTTLS is offered; AUTH is neither offered
-	// nor taken (RFC 4954 section 4), since the backend cannot know.
+	// Offer: STARTTLS is announced; TLS is not up, and can be had.
 	Offer bool
-	// Clear: TLS is not up, so AUTH must not be used.
+	// Clear: TLS is not up. AUTH is neither offered nor taken (RFC 4954 section
+	// 4), since the backend cannot know.
 	Clear bool
 	// External: a client certificate was verified and the backend hears of it,
 	// so the mechanism EXTERNAL may be offered.
