@@ -1,6 +1,9 @@
 package proxy
 
-import "sync"
+import (
+	"maps"
+	"sync"
+)
 
 // Counters is an Observer that adds sessions up.
 type Counters struct {
@@ -51,15 +54,7 @@ func (c *Counters) Totals() Totals {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.totals
-	t.Sessions, t.Violations = clone(t.Sessions), clone(t.Violations)
-	t.Messages, t.BytesIn, t.BytesOut = clone(t.Messages), clone(t.BytesIn), clone(t.BytesOut)
+	t.Sessions, t.Violations = maps.Clone(t.Sessions), maps.Clone(t.Violations)
+	t.Messages, t.BytesIn, t.BytesOut = maps.Clone(t.Messages), maps.Clone(t.BytesIn), maps.Clone(t.BytesOut)
 	return t
-}
-
-func clone[K comparable](m map[K]int64) map[K]int64 {
-	out := make(map[K]int64, len(m))
-	for k, v := range m {
-		out[k] = v
-	}
-	return out
 }

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -62,7 +61,7 @@ type Server struct {
 	once       sync.Once
 	handshakes *turnstile
 	notices    notices
-	debug      atomic.Bool
+	debug      bool // log has this level; asked once, for it would cost at every command
 
 	mu        sync.Mutex
 	listeners []*Listener
@@ -79,7 +78,7 @@ func (s *Server) init() {
 	}
 	s.handshakes = newTurnstile(n)
 	s.sessions, s.clients = map[*session]struct{}{}, map[netip.Prefix]int{}
-	s.debug.Store(s.log().Core().Enabled(zap.DebugLevel))
+	s.debug = s.log().Core().Enabled(zap.DebugLevel)
 }
 
 func (s *Server) log() *zap.Logger {
@@ -89,9 +88,10 @@ func (s *Server) log() *zap.Logger {
 	return s.Log
 }
 
-func (s *Server) debugging() bool { return s.debug.Load() }
+func (s *Server) debugging() bool { return s.debug }
 
-// Apply begins to serve the listeners, and owns them from then on.
+// Apply begins to serve the listeners, and owns them from then on. After
+// Shutdown it serves and owns none.
 func (s *Server) Apply(listeners []Listener) error {
 	s.once.Do(s.init)
 	s.mu.Lock()
