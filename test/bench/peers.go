@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+
+	"smtpseal/test/loopback"
 )
 
 // A peer is a program to measure, found and ready to be started.
@@ -44,12 +46,14 @@ func findPeer(ctx context.Context, b *rig, o options, name string) (peer, error)
 
 // run starts a fresh instance of p and proves with one session a way that it
 // serves what is compared: TLS 1.3, X25519, AES-128-GCM. The caller stops it.
-func (b *rig) run(ctx context.Context, p peer) (*instance, error) {
-	addrs, err := freeAddrs(2)
-	if err != nil {
+func (b *rig) run(ctx context.Context, p peer) (_ *instance, err error) {
+	i := &instance{peer: p}
+	if i.at.implicit, err = loopback.Free("127.0.0.1"); err != nil {
 		return nil, err
 	}
-	i := &instance{peer: p, at: endpoints{addrs[0], addrs[1]}}
+	if i.at.startTLS, err = loopback.Free("127.0.0.1"); err != nil {
+		return nil, err
+	}
 	if i.process, err = p.launch(b, i.at); err != nil {
 		return nil, err
 	}

@@ -81,21 +81,6 @@ func tail(file string) string {
 	return string(b[max(0, len(b)-most):])
 }
 
-// freeAddrs finds n loopback addresses that nobody listens on. They are held
-// together until all are known, so that they differ.
-func freeAddrs(n int) ([]string, error) {
-	var addrs []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a port: %w", err)
-		}
-		defer l.Close()
-		addrs = append(addrs, l.Addr().String())
-	}
-	return addrs, nil
-}
-
 // awaitListener waits until somebody accepts at addr, or p has ended.
 func awaitListener(p *process, addr string) error {
 	const patience = 10 * time.Second

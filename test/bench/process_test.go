@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"smtpseal/test/loopback"
 )
 
 func TestStopKillsWhoIgnoresTERM(t *testing.T) {
@@ -27,7 +29,7 @@ func TestStopKillsWhoIgnoresTERM(t *testing.T) {
 }
 
 func TestAwaitListenerTellsWhyAProcessEnded(t *testing.T) {
-	addrs, err := freeAddrs(1)
+	addr, err := loopback.Free("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +38,7 @@ func TestAwaitListenerTellsWhyAProcessEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.stop()
-	err = awaitListener(p, addrs[0])
+	err = awaitListener(p, addr)
 	if err == nil || !strings.Contains(err.Error(), "exit status 1: no such key") {
 		t.Errorf("error is %v, want the exit status and the output", err)
 	}

@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"smtpseal/test/loopback"
 )
 
 // serverName is whom the certificate is for and every client asks for.
@@ -91,12 +93,13 @@ func (b *rig) logFile(name string) string {
 	return b.path(fmt.Sprintf("%s-%d.log", name, b.started))
 }
 
-func (b *rig) startSink() error {
-	addrs, err := freeAddrs(2)
-	if err != nil {
+func (b *rig) startSink() (err error) {
+	if b.plain, err = loopback.Free("127.0.0.1"); err != nil {
 		return err
 	}
-	b.plain, b.proxied = addrs[0], addrs[1]
+	if b.proxied, err = loopback.Free("127.0.0.1"); err != nil {
+		return err
+	}
 	b.sink, err = start(b.logFile("sink"), nil, b.self, "sink", "-plain", b.plain, "-proxied", b.proxied)
 	if err != nil {
 		return err
