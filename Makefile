@@ -4,7 +4,6 @@
 GO      ?= go
 FUZZ    ?= 10s
 VULNDB  ?= https://vuln.go.dev
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 .PHONY: help build test race lint vuln cross fuzz bench clean tools
 
