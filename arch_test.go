@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// arrows are all imports that a package of ours may have of another (SPEC
-// section 10). A new arrow is a decision, so it is made here.
+// arrows are all imports that a package of ours may have of another
+// (docs/design.md). A new arrow is a decision, so it is made here.
 var arrows = map[string][]string{
 	"smtpseal":               {}, // this test
 	"smtpseal/config":        {},

@@ -88,8 +88,7 @@ type Limits struct {
 	MaxHandshakes        int // computing at once; 0: four per processor
 }
 
-// Timeouts bound every stage of a session (SPEC section 3, RFC 5321 section
-// 4.5.3.2).
+// Timeouts bound every stage of a session (RFC 5321 section 4.5.3.2).
 type Timeouts struct {
 	Cleartext, Handshake, Dial, Greeting, Command, Body, Reply, Session, Shutdown time.Duration
 }

@@ -1,6 +1,6 @@
 package config
 
-// A preset is what is known about a kind of mail server (SPEC section 5).
+// A preset is what is known about a kind of mail server.
 type preset struct {
 	name          string
 	proxyProtocol string

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// defaults is what holds for every key that is not written (SPEC section 3).
+// defaults is what holds for every key that is not written.
 func defaults() Config {
 	return Config{
 		Storage: Storage{Type: "file", Path: "/var/lib/smtpseal"},

@@ -58,8 +58,8 @@ func quoteMergeKeys(n *yaml.Node) {
 	}
 }
 
-// The forms are the file's shape, in the order of SPEC section 3. Some have a
-// Config type's fields to the letter, so that converting fails to compile when
+// The forms are the file's shape, in the order of config.example.yaml. Some have
+// a Config type's fields to the letter, so that converting fails to compile when
 // a field is added on one side only.
 type fileForm struct {
 	Hostname     string            `yaml:"hostname,omitempty"`

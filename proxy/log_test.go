@@ -17,7 +17,7 @@ import (
 var secrets = []string{`"tim"`, "dGlt", "hunter2", "AHRpbQBodW50ZXIy", base64.StdEncoding.EncodeToString([]byte("hunter2")),
 	"alice@example.org", "bob@example.org", "Subject: nobody's business", "AGEAYg"}
 
-// The one line of a session has every field of SPEC section 7, and neither it
+// The one line of a session has every field that is promised, and neither it
 // nor anything at debug has a secret in it.
 func TestLogLine(t *testing.T) {
 	testPair()

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// A reference is SPEC's table of a relay, written on a whole stream: what the
+// A reference is the rules of a relay, written on a whole stream: what the
 // client hears when the backend is a strictMTA. It knows nothing of pieces,
 // batches, buffers or time.
 type reference struct {

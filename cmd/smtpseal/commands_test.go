@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// SPEC section 2: wrong usage is 2, a bad configuration is 1, and either is
-// said on standard error alone.
+// Wrong usage is 2, a bad configuration is 1, and either is said on standard
+// error alone.
 func TestWrongUsageIsTwoAndSaysWhereToLook(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{"", "no command given; try: smtpseal demo\n  see: smtpseal --help"},

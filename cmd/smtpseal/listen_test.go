@@ -138,7 +138,7 @@ func TestFileInTheSocketsPlaceIsLeftAlone(t *testing.T) {
 	}
 }
 
-// SPEC section 2: no right to bind 465 names the capability, the systemd line
+// No right to bind 465 names the capability, the systemd line
 // and the sysctl. The path to the cause is that of a real failure.
 func TestNoRightToAPortNamesTheThreeWays(t *testing.T) {
 	denied := &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", syscall.EACCES)}

@@ -28,7 +28,7 @@ func record() *proxy.Record {
 	}
 }
 
-// SPEC section 7: these names are what dashboards and alerts are built on.
+// These names are what dashboards and alerts are built on.
 // Durations are seconds, times RFC 3339 with milliseconds.
 func TestSessionLineInJSON(t *testing.T) {
 	var out tape
@@ -60,7 +60,7 @@ func TestSessionLineInJSON(t *testing.T) {
 	}
 	delete(line, "time")
 	if len(line) > 0 {
-		t.Errorf("more than SPEC names: %v", line)
+		t.Errorf("more than is promised: %v", line)
 	}
 }
 

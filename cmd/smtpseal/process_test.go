@@ -91,7 +91,7 @@ func TestALogThatNobodyReadsEndsNoSession(t *testing.T) {
 	}
 }
 
-// SPEC section 2, with a real refusal: somebody without any right wants 465.
+// A real refusal: somebody without any right wants 465.
 func TestNobodyWhoWants465IsToldHow(t *testing.T) {
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 	if least, _ := strconv.Atoi(strings.TrimSpace(string(text))); err != nil || least <= 465 {

@@ -9,7 +9,7 @@ import (
 
 var mechanismsIn = regexp.MustCompile(`[^A-Za-z0-9_-]*[A-Za-z0-9_-]+`)
 
-// slowEHLO is the edit of SPEC's table, written on lines and words.
+// slowEHLO is what Rules.EHLO promises, written on lines and words.
 func slowEHLO(r *Rules, reply string) (edited string, chunking bool) {
 	lines := strings.SplitAfter(reply, "\n")
 	lines = lines[:len(lines)-1]
