@@ -30,10 +30,10 @@ func (o *origin) flags(c *cobra.Command) {
 
 // quickFlags are those that replace a file.
 func (o *origin) quickFlags(c *cobra.Command) {
-	c.Flags().StringVar(&o.domain, "domain", "", "serve `NAME` without a configuration file; localhost gets a certificate from the internal CA")
+	c.Flags().StringVar(&o.domain, "domain", "", "serve `NAME` without a configuration file; only localhost so far, with a certificate from the internal CA")
 	c.Flags().StringVar(&o.backend, "backend", "", "`HOST:PORT` of the mail server, with --domain")
-	c.Flags().StringVar(&o.email, "email", "", "`ADDRESS` for the certificate authority, with --domain")
-	c.Flags().StringVar(&o.proxyProtocol, "proxy-protocol", "", "`VERSION` of the PROXY header for the mail server, with --domain: off, v1 or v2")
+	c.Flags().StringVar(&o.email, "email", "", "`ADDRESS` for the certificate authority, with --domain; not used yet")
+	c.Flags().StringVar(&o.proxyProtocol, "proxy-protocol", "", "`VERSION` of the PROXY header for the mail server, with --domain: off (if left out), v1 or v2; the server must expect the same")
 	c.RegisterFlagCompletionFunc("proxy-protocol", cobra.FixedCompletions([]string{"off", "v1", "v2"}, cobra.ShellCompDirectiveNoFileComp))
 }
 

@@ -24,7 +24,7 @@ TERM or INT drains: no new sessions, idle ones are sent away with a 421, mail
 on its way is finished, for at most timeouts.shutdown. A second one ends at
 once. HUP reads the certificate files again.`,
 		Example: `  smtpseal run -c /etc/smtpseal/smtpseal.yaml
-  smtpseal run --domain localhost --backend 127.0.0.1:25 --proxy-protocol v2`,
+  smtpseal run --domain localhost --backend 127.0.0.1:10025 --proxy-protocol v2`,
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
