@@ -47,7 +47,7 @@ func openInternal(ctx context.Context, o Options, log *zap.Logger) (*internal, e
 	defer cancel()
 	a, err := openAuthority(ctx, storage)
 	if err != nil {
-		return nil, fmt.Errorf("internal CA in %s: %w: this user must be able to read and write that directory", o.Storage, err)
+		return nil, fmt.Errorf("internal CA in %s: %w: this user must be able to read and write that directory, and its disk must have room", o.Storage, err)
 	}
 	a.lifetime = o.LeafLifetime
 	if a.lifetime <= 0 {
