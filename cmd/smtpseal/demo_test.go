@@ -196,4 +196,11 @@ func TestGateHoldsTheLogBack(t *testing.T) {
 	if out.String() != "one\ntwo\n" {
 		t.Errorf("%q", out)
 	}
+	g = &gate{to: out}
+	for range maxHeld {
+		g.Write([]byte("flood\n"))
+	}
+	if len(g.held) > maxHeld {
+		t.Errorf("holds %d octets, want at most %d", len(g.held), maxHeld)
+	}
 }

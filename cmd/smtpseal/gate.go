@@ -8,8 +8,12 @@ import (
 	"smtpseal/proxy"
 )
 
+// maxHeld is room for far more than the demo's own two sessions log. It may be
+// told to listen where others come meanwhile, of whom the rest is dropped.
+const maxHeld = 64 << 10
+
 // A gate holds the log back, so that it does not run into a dialogue, until it
-// is opened. What it holds is bounded by what two sessions log.
+// is opened.
 type gate struct {
 	to     io.Writer
 	mu     sync.Mutex
@@ -23,7 +27,9 @@ func (g *gate) Write(p []byte) (int, error) {
 	if g.isOpen {
 		return g.to.Write(p)
 	}
-	g.held = append(g.held, p...)
+	if len(g.held)+len(p) <= maxHeld {
+		g.held = append(g.held, p...)
+	}
 	return len(p), nil
 }
 
