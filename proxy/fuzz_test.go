@@ -103,14 +103,7 @@ func playRelay(t *testing.T, stream string, sizes []byte, settings byte) {
 		synctest.Wait() // until everybody waits for more
 		return err == nil && !want.upgraded
 	})
-	synctest.Wait()
-	left := time.Now()
-	c.Close()
-	r := <-s.records
-	s.playing.Wait()
-	if r.Outcome == Internal || time.Since(left) > 10*time.Second {
-		t.Errorf("%q: %s %v after the client had gone: %v", stream, r.Outcome, time.Since(left), r.Err)
-	}
+	s.leave(c, stream)
 	if want.upgraded {
 		return
 	}
@@ -120,6 +113,19 @@ func playRelay(t *testing.T, stream string, sizes []byte, settings byte) {
 	if got, want := strings.Join(mta.heard, "|"), strings.Join(want.mta.heard, "|"); got != want {
 		t.Errorf("%q cut by %v, settings %b:\nbackend hears %q\n         want %q", stream, sizes, settings, got, want)
 	}
+}
+
+// leave ends a client that has said stream; its session must end soon, and well.
+func (s *stage) leave(c net.Conn, stream string) Record {
+	synctest.Wait()
+	left := time.Now()
+	c.Close()
+	r := <-s.records
+	s.playing.Wait()
+	if r.Outcome == Internal || time.Since(left) > 10*time.Second {
+		s.t.Errorf("%q: %s %v after the client had gone: %v", stream, r.Outcome, time.Since(left), r.Err)
+	}
+	return r
 }
 
 // FuzzCleartext plays a stream of a client's before TLS: nothing of it reaches
@@ -149,14 +155,7 @@ func FuzzCleartext(f *testing.F) {
 				_, err := io.WriteString(c, piece)
 				return err == nil
 			})
-			synctest.Wait()
-			left := time.Now()
-			c.Close()
-			r := <-s.records
-			s.playing.Wait()
-			if r.Outcome == Internal || time.Since(left) > 10*time.Second {
-				t.Errorf("%q: %s %v after the client had gone: %v", stream, r.Outcome, time.Since(left), r.Err)
-			}
+			r := s.leave(c, stream)
 			replies := strings.Count(said.String(), "\r\n")
 			if most := 1 + 3*min(maxCleartext, strings.Count(stream, "\n")) + 1; replies > most {
 				t.Errorf("%q: %d lines of reply, want at most %d", stream, replies, most)
