@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"fmt"
 	"os"
 	"reflect"
 	"testing"
@@ -141,5 +142,38 @@ func TestWithoutACertificateThereAreNoTLSSettings(t *testing.T) {
 	settings := new(tls.Config)
 	if whenReady(source, settings)() != settings {
 		t.Error("ready, but no settings")
+	}
+	if whenReady(new(certs.Source), settings)() != nil {
+		t.Error("settings, but nothing to serve")
+	}
+}
+
+// config and certs, which must not import each other, each know the names of
+// suites, curves and versions: what check calls good, run must take.
+func TestTLSNamesAreKnownToBoth(t *testing.T) {
+	var lines []string
+	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		lines = append(lines, "cipher_suites: ["+suite.Name+"]")
+	}
+	for _, curve := range []string{"X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024", "X25519", "P-256", "P-384", "P-521", "P-224"} {
+		lines = append(lines, "curves: ["+curve+"]")
+	}
+	for _, version := range []string{"1.0", "1.1", "1.2", "1.3", "1.4"} {
+		lines = append(lines, "min_version: "+version)
+	}
+	good := 0
+	var source certs.Source // policies need no certificate
+	for _, line := range lines {
+		c, err := config.Parse("test", []byte(fmt.Sprintf(demoSettings, ":465", ":587", "127.0.0.1:25", "/s")+"tls: {"+line+"}\n"))
+		if err != nil {
+			continue
+		}
+		good++
+		if _, err := source.TLSConfig(policy(c.TLS, c.Listeners[0])); err != nil {
+			t.Errorf("%s is good to config, but: %v", line, err)
+		}
+	}
+	if want := 4 + 7 + 6; good < want {
+		t.Errorf("%d are good, want at least %d", good, want)
 	}
 }
