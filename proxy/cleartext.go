@@ -129,8 +129,10 @@ func (s *session) alien() error {
 	case smtp.AlienTLS:
 		s.wrongMode(s.in.bytes())
 		return violation(wrongMode, sentence{}, "the client speaks TLS without STARTTLS")
-	case smtp.AlienHTTP, smtp.AlienPROXY:
+	case smtp.AlienHTTP:
 		return violation(junk, notSMTP, "the client speaks %s", kind)
+	case smtp.AlienPROXY:
+		return violation(junk, notSMTP, "the client sends a PROXY header: if it is your load balancer, add its network to accept_proxy of this listener")
 	}
 	return nil
 }

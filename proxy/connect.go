@@ -54,9 +54,12 @@ func (s *session) connect() (greeting int, err error) {
 		return 0, err
 	}
 	s.rec.Phase = PhaseGreeting
+	asked := time.Now()
 	r.SetDeadline(s.until(s.server.Timeouts.Greeting))
 	n, err := r.wholeReply()
 	switch {
+	case err == nil && r.replies.Code >= 400 && s.listener.Backend.Proxy == backend.Off && time.Since(asked) >= headerWait:
+		return 0, r.waited(n)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return 0, r.mismatch(BackendUnreachable, backend.Silent, err)
 	case err != nil:
@@ -109,6 +112,16 @@ func (r *relay) mismatch(outcome Outcome, symptom backend.Symptom, cause error) 
 		err = fmt.Errorf("%w (%w)", err, cause)
 	}
 	return &end{outcome: outcome, violation: backendMismatch, say: unavailable, err: err}
+}
+
+// headerWait is how long a backend waits at least for a PROXY header before it
+// gives up: Exim 3 s, Postfix 5 s. It then refuses the client.
+const headerWait = 2500 * time.Millisecond
+
+// waited is refused for a backend that seems to have waited for a PROXY header.
+func (r *relay) waited(n int) error {
+	words := printable(firstLine(r.out.bytes()[:n]))
+	return r.mismatch(BackendRefused, backend.Waited, fmt.Errorf("it greets with %q", words))
 }
 
 // refused ends a session that the backend does not want. Its own words go to

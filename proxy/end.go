@@ -46,6 +46,9 @@ func violation(kind string, say sentence, format string, args ...any) *end {
 // errSTARTTLS is no failure: the client asked for TLS, and the relay is over.
 var errSTARTTLS = errors.New("STARTTLS")
 
+// errCutOff is why a session was ended that a drain could not wait for.
+var errCutOff = errors.New("cut off: the time for a drain (timeouts.shutdown) is over, or a second signal came")
+
 // clientGone says how reading from or writing to the client failed.
 func clientGone(err error) *end {
 	switch {

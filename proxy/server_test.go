@@ -295,3 +295,28 @@ func TestHeaderOnUnixSocket(t *testing.T) {
 		})
 	}
 }
+
+// A backend that waits for a PROXY header, which it is never sent, shuts every
+// client out: Postfix with "421 4.3.0 … Server local error" after five seconds.
+func TestBackendThatWaitedForAHeaderIsNamed(t *testing.T) {
+	testPair()
+	for after, kind := range map[time.Duration]string{time.Second: "", 5 * time.Second: backendMismatch} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage(t, Opportunistic, func(_ *stage, c net.Conn) {
+				time.Sleep(after)
+				io.WriteString(c, "421 4.3.0 mta Server local error\r\n")
+			})
+			defer s.close()
+			c := s.connect()
+			s.hear(c)
+			r := <-s.records
+			if r.Outcome != BackendRefused || r.Violation != kind || !strings.Contains(r.Err.Error(), "4.3.0 mta") {
+				t.Errorf("after %s: %s, %q, %v", after, r.Outcome, r.Violation, r.Err)
+			}
+			if told := strings.Contains(r.Err.Error(), "proxy_protocol"); told != (kind != "") {
+				t.Errorf("after %s: %v", after, r.Err)
+			}
+			c.Close()
+		})
+	}
+}

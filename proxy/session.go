@@ -186,7 +186,7 @@ func (s *session) finish(err error) {
 	s.rec.Outcome, s.rec.Violation, s.rec.Err = e.outcome, e.violation, e.err
 	s.mu.Lock()
 	if s.aborted {
-		s.rec.Outcome, s.rec.Violation = Shutdown, ""
+		s.rec.Outcome, s.rec.Violation, s.rec.Err = Shutdown, "", errCutOff
 	}
 	s.mu.Unlock()
 	s.rec.Duration = time.Since(s.rec.Start)

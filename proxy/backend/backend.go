@@ -116,6 +116,7 @@ const (
 	Silent    Symptom = "did not greet"
 	Talkative Symptom = "spoke again after its greeting, before any command"
 	Confused  Symptom = "does not know EHLO"
+	Waited    Symptom = "refused after some seconds of silence"
 )
 
 // Mismatch says what a symptom most likely means, and which setting to look

@@ -181,7 +181,7 @@ func TestDialUnixAndTCP(t *testing.T) {
 }
 
 func TestMismatch(t *testing.T) {
-	for _, s := range []Symptom{Closed, Silent, Talkative} {
+	for _, s := range []Symptom{Closed, Silent, Talkative, Waited} {
 		for v, words := range map[Version][]string{
 			Off: {"expects a PROXY header", "backends.mta.proxy_protocol: v2"},
 			V1:  {"does not expect a PROXY v1 header", "backends.mta.proxy_protocol", "Postfix"},
