@@ -65,8 +65,8 @@ func (s *session) converse() error {
 func (r *relay) await() error {
 	s := r.s
 	s.rec.Phase = PhaseCommand
-	if smtp.Whole(s.in.bytes()) {
-		return nil
+	if smtp.Whole(s.in.bytes()) && (r.transaction || !s.drained()) {
+		return nil // a drain is noticed here too, or a client that never stops talking would not hear of it
 	}
 	deadline := s.until(s.server.Timeouts.Command)
 	for {

@@ -219,6 +219,7 @@ func TestDrain(t *testing.T) {
 		{"before STARTTLS", StartTLS, nil, nil, "NOOP\r\n", "", Shutdown, 0, downing},
 		{"half a command", Opportunistic, agreeable, nil, "NOO", "", Shutdown, 0, downing},
 		{"in a transaction that ends", Opportunistic, agreeable, nil, "MAIL FROM:<>\r\n", "RCPT TO:<a>\r\nDATA\r\ntext\r\n.\r\n", Shutdown, 20 * time.Second, "354 go\r\n250 ok\r\n" + downing},
+		{"the next transaction sent along with the end of one", Opportunistic, agreeable, nil, "MAIL FROM:<>\r\n", "RCPT TO:<a>\r\nDATA\r\ntext\r\n.\r\nMAIL FROM:<>\r\n", Shutdown, 20 * time.Second, "354 go\r\n250 ok\r\n" + downing},
 		{"in a transaction that is reset", Opportunistic, agreeable, nil, "MAIL FROM:<>\r\n", "RSET\r\n", Shutdown, 20 * time.Second, "250 ok\r\n" + downing},
 		{"in a body that ends", Opportunistic, agreeable, nil, "MAIL FROM:<>\r\nDATA\r\ntext\r\n", ".\r\n", Shutdown, 20 * time.Second, "250 ok\r\n" + downing},
 		{"in a transaction without end", Opportunistic, agreeable, nil, "MAIL FROM:<>\r\n", "", Shutdown, 60 * time.Second, "250 ok\r\n"},
