@@ -3,16 +3,16 @@
 # nothing, when all is there. Debian and its children only.
 #
 # Clients (curl, swaks, openssl) and what the race detector needs of C are
-# installed with apt. Postfix and Cyrus SASL are only unpacked, into
-# .cache/debian of the working tree: a mail server that is installed is also
-# started and enabled, and no test may do that to a machine. `rm -rf .cache`
-# undoes it.
+# installed with apt. Servers (Postfix and Cyrus SASL, BIND, Redis, PostgreSQL)
+# are only unpacked, into .cache/debian of the working tree: a server that is
+# installed is also started and enabled, and no test may do that to a machine.
+# `rm -rf .cache` undoes it.
 set -eu
 umask 022
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
 cache=$(cd "$(dirname "$0")/.." && pwd)/.cache
-unpacked="postfix sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db"
+unpacked="postfix sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db bind9 redis-server postgresql-15"
 clients="curl swaks openssl"
 
 fail() {
