@@ -28,6 +28,9 @@ func (s *Server) prepare() error {
 		return err
 	}
 	if os.Geteuid() == 0 {
+		if err := s.reach(); err != nil {
+			return err
+		}
 		for _, path := range []string{s.dir, secret} {
 			if err := os.Chown(path, nobody, nobody); err != nil {
 				return err
@@ -60,17 +63,29 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT, Setpgid: true}
 	if os.Geteuid() == 0 {
 		command.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
-		if !open(s.root) {
-			// A working tree below /root: let nobody read what is unpacked there.
-			command.SysProcAttr.AmbientCaps = []uintptr{capDACOverride}
-		}
 	}
 	return command
 }
 
-// capDACOverride is CAP_DAC_OVERRIDE of capabilities(7), which containers grant
-// as well, unlike CAP_DAC_READ_SEARCH.
-const capDACOverride = 1
+// reach copies the programs when nobody cannot get at them, because the working
+// tree is below /root, say. A capability would not do: access(2) ignores it.
+func (s *Server) reach() error {
+	if open(s.root) {
+		return nil
+	}
+	reachable := filepath.Join(s.dir, "debian")
+	for _, pattern := range []string{"usr/lib/postgresql", "usr/share/postgresql", "usr/lib/*-linux-gnu*"} {
+		found, _ := filepath.Glob(filepath.Join(s.root, pattern))
+		for _, path := range found {
+			copied := reachable + strings.TrimPrefix(path, s.root)
+			if err := os.CopyFS(copied, os.DirFS(path)); err != nil {
+				return err
+			}
+		}
+	}
+	s.root = reachable
+	return nil
+}
 
 // open reports whether everybody can get at a directory.
 func open(dir string) bool {
