@@ -20,6 +20,7 @@ type Config struct {
 	Listeners    []Listener
 	Backends     []Backend // in the order of the file
 	Certificates []Certificate
+	ACME         ACME // for the certificates that are ByACME
 	Storage      Storage
 	TLS          TLS // for listeners without a policy of their own
 	Limits       Limits
@@ -58,18 +59,79 @@ type Backend struct {
 }
 
 // A Certificate is one entry of certificates: a pair of files, or names for
-// the internal CA.
+// the internal CA, or names for a CA that speaks ACME.
 type Certificate struct {
 	Names    []string
 	CertFile string
 	KeyFile  string
 	Internal bool
+	KeyTypes []string // by ACME alone: p256, p384, rsa2048, rsa4096; several live beside each other
 }
 
-// Storage is where the internal CA keeps its keys.
+// ByACME reports whether the certificate is obtained by ACME.
+func (c Certificate) ByACME() bool { return len(c.Names) > 0 && !c.Internal }
+
+// ACME is where certificates come from and how a CA sees that the names are
+// ours (RFC 8555).
+type ACME struct {
+	Email         string // optional
+	Directory     string
+	TrustedRoots  string // PEM file, in place of the system's; empty: the system's
+	Profile       string // empty: the CA's choice
+	EAB           EAB
+	Challenges    []string // of http-01 and tls-alpn-01, or dns-01 alone
+	HTTPListen    []Address
+	TLSALPNListen []Address
+	DNS           DNS         // for dns-01
+	Fallback      []Directory // tried in order when Directory issues nothing
+	AlertDays     int         // before a certificate's end; 1 to 90
+	ReuseKeys     bool
+	OnEvent       Hook
+}
+
+// An EAB ties an ACME account to one that the CA already has (RFC 8555 section
+// 7.3.4): both or neither.
+type EAB struct {
+	KeyID   string
+	HMACKey Secret // base64url without padding
+}
+
+// A Directory is a CA to fall back to. It has an account of its own.
+type Directory struct {
+	URL, TrustedRoots, Profile string
+	EAB                        EAB
+}
+
+// DNS is who publishes the records of dns-01, and how long to wait for them.
+type DNS struct {
+	Provider string // empty: nobody
+	// Settings are the provider's own keys, as written; some have defaults. Those
+	// that are no secrets are of this type too, since they may be kept elsewhere
+	// alike.
+	Settings           map[string]Secret
+	Command            []string // of the provider exec: an absolute path and arguments
+	Resolvers          []string // host:port; empty: the system's, and each zone's own
+	PropagationTimeout time.Duration
+	PropagationDelay   time.Duration // may be 0
+	TTL                time.Duration
+}
+
+// A Hook is told of a certificate's events: a program, or a URL, or neither.
+type Hook struct {
+	Command []string // an absolute path and arguments
+	URL     string   // http or https
+}
+
+// Storage is where accounts, certificates, keys, locks and the internal CA are
+// kept.
 type Storage struct {
-	Type string // file
-	Path string
+	Type          string // file, redis, postgres or kubernetes
+	Path          string // of file
+	URL           Secret // of redis and postgres
+	Prefix        string // of keys, the schema's name, or of the names of Secrets
+	Namespace     string // of kubernetes; empty: the pod's own
+	Kubeconfig    string // of kubernetes; empty: the pod's own account
+	EncryptionKey Secret // not given: values are stored as they are
 }
 
 // TLS is a policy, or the explicit settings that replace parts of it.
@@ -78,7 +140,7 @@ type TLS struct {
 	MinVersion     string // 1.0, 1.1, 1.2, 1.3, or empty: the policy's
 	CipherSuites   []string
 	Curves         []string
-	SessionTickets string // per_process or off
+	SessionTickets string // per_process, shared or off
 }
 
 // Limits bound what all clients together, and one client, may take.

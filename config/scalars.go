@@ -22,12 +22,14 @@ func (v value) text(example string) (string, bool) {
 		v.wrong("is "+describe(v.node)+" where text belongs", remedy)
 		return "", false
 	}
-	if strings.ContainsFunc(v.node.Value, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if strings.ContainsFunc(v.node.Value, notPrintable) {
 		v.wrong(quote(v.node.Value)+" has characters in it that cannot be printed", remedy)
 		return "", false
 	}
 	return v.node.Value, true
 }
+
+func notPrintable(r rune) bool { return !unicode.IsPrint(r) }
 
 // choices are the words that a key may have.
 type choices struct {

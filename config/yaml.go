@@ -12,7 +12,7 @@ import (
 func (c *Config) YAML() ([]byte, error) {
 	form := fileForm{
 		Hostname: c.Hostname,
-		Storage:  storageForm(c.Storage),
+		Storage:  storageForm{c.Storage.Type, c.Storage.Path},
 		TLS:      tlsForm(c.TLS),
 		Limits:   limitsForm(c.Limits),
 		Log:      logForm(c.Log),
@@ -26,7 +26,7 @@ func (c *Config) YAML() ([]byte, error) {
 		form.Listeners = append(form.Listeners, newListenerForm(l))
 	}
 	for _, cert := range c.Certificates {
-		form.Certificates = append(form.Certificates, certificateForm(cert))
+		form.Certificates = append(form.Certificates, certificateForm{cert.Names, cert.CertFile, cert.KeyFile, cert.Internal})
 	}
 	var err error
 	if form.Backends, err = backendsNode(c.Backends); err != nil {
