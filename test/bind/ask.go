@@ -1,6 +1,7 @@
 package bind
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,30 +12,33 @@ import (
 )
 
 // ready waits until the server answers for each of its zones; a secondary has
-// to have its copy. A forwarded zone proves nothing.
+// to have its copy.
 func (s *Server) ready() error {
 	deadline := time.Now().Add(patience)
 	for _, zone := range s.zones {
-		if zone.Forward != "" {
-			zone.Name = "."
-		}
-		for {
-			answer, err := s.ask(zone.Name, dns.TypeSOA, 500*time.Millisecond)
-			if err == nil && (zone.Forward != "" || answer.Rcode == dns.RcodeSuccess && len(answer.Answer) == 1) {
-				break
-			}
+		for !s.holds(zone) {
 			select {
 			case <-s.ended:
-				return fmt.Errorf("named has ended at once")
+				return errors.New("named has ended at once")
 			default:
 			}
 			if time.Now().After(deadline) {
 				return fmt.Errorf("no answer for %s in %s", zone.Name, patience)
 			}
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond)
 		}
 	}
 	return nil
+}
+
+// holds reports whether a zone is loaded. What is forwarded is not held: there
+// the question is not passed on, and any answer will do.
+func (s *Server) holds(zone Zone) bool {
+	question := new(dns.Msg).SetQuestion(dns.Fqdn(zone.Name), dns.TypeSOA)
+	question.RecursionDesired = false
+	client := dns.Client{Net: "tcp", Timeout: 500 * time.Millisecond}
+	answer, _, err := client.Exchange(question, s.addr)
+	return err == nil && (zone.Forward != "" || len(answer.Answer) == 1)
 }
 
 func (s *Server) ask(name string, kind uint16, wait time.Duration) (*dns.Msg, error) {
