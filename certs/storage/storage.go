@@ -66,8 +66,10 @@ const (
 // openers are all kinds of stores. An opener checks settings; only the file
 // store, which cannot be away, also touches what it opens.
 var openers = map[string]func(context.Context, Options) (medium, error){
-	"file":  openFile,
-	"redis": openRedis,
+	"file":       openFile,
+	"redis":      openRedis,
+	"postgres":   openPostgres,
+	"kubernetes": openKubernetes,
 }
 
 // Open returns the store that o names. Wrong settings are errors.
