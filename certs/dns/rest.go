@@ -224,7 +224,7 @@ func apiMessage(body []byte) string {
 		Errors  json.RawMessage `json:"errors"`
 	}
 	if json.Unmarshal(body, &answer) == nil {
-		for _, said := range []string{answer.Message, answer.Detail, string(answer.Error), string(answer.Errors)} {
+		for _, said := range []string{answer.Message, answer.Detail, strings.Trim(string(answer.Error), `"`), string(answer.Errors)} {
 			if said != "" {
 				return brief([]byte(said))
 			}
