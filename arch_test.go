@@ -14,6 +14,7 @@ var arrows = map[string][]string{
 	"smtpseal":               {}, // this test
 	"smtpseal/config":        {},
 	"smtpseal/certs":         {},
+	"smtpseal/certs/dns":     {},
 	"smtpseal/proxy":         {"smtpseal/proxy/smtp", "smtpseal/proxy/backend"},
 	"smtpseal/proxy/smtp":    {},
 	"smtpseal/proxy/backend": {},
