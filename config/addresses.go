@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"gopkg.in/yaml.v3"
 )
 
 // A purpose tells an address to listen on from one to dial.
@@ -27,6 +29,30 @@ func (a Address) String() string {
 
 // maxUnixPath is what Linux keeps of a socket's path, without its final NUL.
 const maxUnixPath = 107
+
+// addresses reads one address to listen on, or a list of them.
+func (v value) addresses(example string) []Address {
+	if v.node.Kind != yaml.SequenceNode {
+		if v.node.Kind == yaml.ScalarNode && v.node.Tag == "!!int" {
+			v.wrong("is "+describe(v.node)+" where an address belongs", fmt.Sprintf("write %q", ":"+v.node.Value))
+			return nil
+		}
+		if a, ok := v.address(example, listen); ok {
+			return []Address{a}
+		}
+		return nil
+	}
+	var all []Address
+	remedy := `write an address such as "` + example + `", or a list of them`
+	if v.items(remedy, func(item value) {
+		if a, ok := item.address(example, listen); ok {
+			all = append(all, a)
+		}
+	}) && len(v.node.Content) == 0 {
+		v.wrong("is empty", remedy)
+	}
+	return all
+}
 
 // address reads host:port or unix:PATH, and returns it in one spelling, so that
 // equal addresses are equal.

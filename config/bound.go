@@ -77,6 +77,12 @@ func (d *document) checkAddresses() {
 			}
 		}
 	}
+	d.checkBackends(ours)
+	d.checkACMEAddresses(ours)
+}
+
+// checkBackends finds those that are listeners of ours.
+func (d *document) checkBackends(ours bound) {
 	for i, b := range d.Backends {
 		at := d.backends[i].at("servers")
 		for _, a := range b.Servers {

@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"strings"
+
+	"gopkg.in/yaml.v3"
 )
 
 var certificateFields = []field[Certificate]{
@@ -10,14 +12,15 @@ var certificateFields = []field[Certificate]{
 	{name: "cert_file", read: func(v value, c *Certificate) { v.filePath(&c.CertFile, "a PEM file such as /etc/tls/tls.crt") }},
 	{name: "key_file", read: func(v value, c *Certificate) { v.filePath(&c.KeyFile, "a PEM file such as /etc/tls/tls.key") }},
 	{name: "internal", read: func(v value, c *Certificate) { v.flag(&c.Internal) }},
+	{name: "key_types", read: readKeyTypes},
 }
 
 func readCertificates(v value, d *document) {
-	const remedy = "write a list of mappings with cert_file and key_file, or with names and internal: true"
+	const remedy = "write a list of mappings with names, or with cert_file and key_file"
 	if v.items(remedy, func(item value) {
 		var c Certificate
 		if s, ok := mapping(item, certificateFields, &c); ok {
-			s.checkCertificate(c)
+			s.finishCertificate(&c)
 			d.Certificates = append(d.Certificates, c)
 			d.certificates = append(d.certificates, s)
 		}
@@ -26,8 +29,31 @@ func readCertificates(v value, d *document) {
 	}
 }
 
-// checkCertificate makes sure that a certificate has one origin.
-func (s section) checkCertificate(c Certificate) {
+// keyTypes are those that public CAs sign: Ed25519 is none of them.
+var keyTypes = []string{"p256", "p384", "rsa2048", "rsa4096"}
+
+func readKeyTypes(v value, c *Certificate) {
+	v.chooseAll(&c.KeyTypes, choices{words: keyTypes})
+	if v.node.Kind == yaml.SequenceNode && len(v.node.Content) == 0 {
+		v.wrong("is empty", "write a list such as [p256], or remove it")
+	}
+}
+
+// finishCertificate makes sure that a certificate has one origin, and fills in
+// the type of an ACME one's key.
+func (s section) finishCertificate(c *Certificate) {
+	s.checkOrigin(c)
+	switch {
+	case s.has("key_types") && (s.has("cert_file") || s.has("key_file")):
+		s.at("key_types").wrong("has no effect beside files", "remove it: the key is the one in key_file")
+	case s.has("key_types") && c.Internal:
+		s.at("key_types").wrong("has no effect on a certificate of the internal CA", "remove it: its keys are all p256")
+	case c.ByACME() && !s.has("key_types"):
+		c.KeyTypes = []string{"p256"}
+	}
+}
+
+func (s section) checkOrigin(c *Certificate) {
 	files := s.has("cert_file") || s.has("key_file")
 	switch {
 	case files && s.has("names"):
@@ -41,10 +67,8 @@ func (s section) checkCertificate(c Certificate) {
 	case files:
 	case c.Internal && !s.has("names"):
 		s.at("names").wrong("is missing", "write a list such as [mail.internal]")
-	case s.has("names") && !c.Internal && !s.broken("internal"):
-		s.at("names").later("a certificate by ACME", "write cert_file and key_file, or internal: true for one that only our own clients trust")
 	case !s.has("names"):
-		s.wrong("says no certificate", "write cert_file and key_file, or names and internal: true")
+		s.wrong("says no certificate", "write names, or cert_file and key_file")
 	}
 }
 

@@ -11,6 +11,17 @@ func (d *document) check() {
 	d.checkReferences()
 	d.checkAddresses()
 	d.checkCertificateNames()
+	d.checkACMENames()
+	d.checkTickets()
+}
+
+// checkTickets: whoever has the keys of session tickets can read sessions that
+// were recorded, so they are not kept where others can read them.
+func (d *document) checkTickets() {
+	if d.TLS.SessionTickets == "shared" && d.Storage.EncryptionKey.IsZero() && !d.root.broken("storage") {
+		d.tls.at("session_tickets").wrong("shared needs storage.encryption_key",
+			"write storage.encryption_key, the same for every replica, such as openssl rand -hex 32 makes it, or session_tickets: per_process")
+	}
 }
 
 func (d *document) checkListenerNames() {
@@ -86,7 +97,8 @@ func (d *document) backendRemedy(name string) string {
 	return "write " + alternatives(all) + ", or define it under backends"
 }
 
-// checkCertificateNames finds a name that two internal certificates claim.
+// checkCertificateNames finds a name that two certificates claim, each of which
+// would be made, and one of them in vain.
 func (d *document) checkCertificateNames() {
 	first := make(map[string]string)
 	for i, c := range d.Certificates {

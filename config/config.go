@@ -26,6 +26,8 @@ type Config struct {
 	Limits       Limits
 	Timeouts     Timeouts
 	Log          Log
+
+	exposed bool // there are secrets in the file, and other users can read it
 }
 
 // A Listener is one entry of listeners.

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,19 +66,57 @@ func TestExampleShowsEveryKey(t *testing.T) {
 	mustShow(t, "", root, documentFields, end)
 	mustShow(t, "listeners[].", below(t, root, "listeners", true), listenerFields, end)
 	mustShow(t, "backends.*.", below(t, root, "backends", true), backendFields, end)
+	acme := below(t, root, "acme", false)
+	mustShow(t, "acme.", acme, acmeFields, end)
+	mustShow(t, "acme.eab.", below(t, acme, "eab", false), eabFields, end)
+	mustShow(t, "acme.dns.", below(t, acme, "dns", false), dnsFields, end)
 	mustShow(t, "storage.", below(t, root, "storage", false), storageFields, end)
 	mustShow(t, "tls.", below(t, root, "tls", false), tlsFields, end)
 	mustShow(t, "limits.", below(t, root, "limits", false), limitFields, end)
 	mustShow(t, "timeouts.", below(t, root, "timeouts", false), timeoutFields, end)
 	mustShow(t, "log.", below(t, root, "log", false), logFields, end)
 
-	// A certificate has its keys spread over the two kinds there are.
+	// A certificate has its keys spread over the three kinds there are.
 	kinds := below(t, root, "certificates", false)
-	both := &yaml.Node{}
+	together := &yaml.Node{}
 	for _, kind := range kinds.Content {
-		both.Content = append(both.Content, kind.Content...)
+		together.Content = append(together.Content, kind.Content...)
 	}
-	mustShow(t, "certificates[].", both, certificateFields, end)
+	mustShow(t, "certificates[].", together, certificateFields, end)
+}
+
+// TestExampleShowsEveryProvider: only one can be in use, so the others are a
+// table in a comment, which must have their keys, defaults and secrets right.
+func TestExampleShowsEveryProvider(t *testing.T) {
+	data, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range providers {
+		_, row, ok := strings.Cut(string(data), "\n  #   "+p.name+" ")
+		row, _, _ = strings.Cut(row, "\n")
+		if !ok {
+			t.Errorf("%s is not shown", p.name)
+		}
+		shown := strings.FieldsFunc(row, func(r rune) bool { return strings.ContainsRune(" (),;", r) })
+		for _, k := range p.settings {
+			want := k.name
+			if k.secret {
+				want += "*"
+			}
+			if k.initial != "" || k.list {
+				want += ":"
+			}
+			if !slices.Contains(shown, want) || k.initial != "" && !slices.Contains(shown, k.initial) {
+				t.Errorf("%s of %s is not shown in %q", want, p.name, row)
+			}
+		}
+	}
+	for _, f := range directoryFields {
+		if _, row, _ := strings.Cut(string(data), "or mappings\n"); !strings.Contains(strings.SplitN(row, "\n", 2)[0], f.name) {
+			t.Errorf("%s of a fallback is not shown", f.name)
+		}
+	}
 }
 
 // TestExampleShowsTheDefaults compares with a file that writes nothing but
@@ -97,8 +136,10 @@ backends:
   mta: {preset: postfix, servers: ["127.0.0.1:10025"]}
   mta-mx: {preset: postfix, servers: ["127.0.0.1:10026"]}
 certificates:
+  - names: [mail.example.org]
   - {cert_file: /etc/smtpseal/tls.crt, key_file: /etc/smtpseal/tls.key}
   - {names: [mail.internal], internal: true}
+acme: {email: postmaster@example.org}
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +160,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := defaults()
-	d.Hostname, d.Listeners, d.Backends, d.Certificates = c.Hostname, c.Listeners, c.Backends, c.Certificates
+	d.Hostname, d.Listeners, d.Backends, d.Certificates, d.ACME.Email = c.Hostname, c.Listeners, c.Backends, c.Certificates, c.ACME.Email
 	if !reflect.DeepEqual(*c, d) {
 		t.Errorf("the contract says\n%+v\nthe defaults are\n%+v", *c, d)
 	}

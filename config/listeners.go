@@ -6,13 +6,11 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
-	"gopkg.in/yaml.v3"
 )
 
 var listenerFields = []field[Listener]{
 	{name: "name", read: readListenerName},
-	{name: "listen", read: readListen},
+	{name: "listen", read: func(v value, l *Listener) { l.Listen = v.addresses(":465") }},
 	{name: "tls", read: func(v value, l *Listener) { v.choose(&l.Mode, modes) }},
 	{name: "backend", read: func(v value, l *Listener) { l.Backend, _ = v.text("the name of one of backends") }},
 	{name: "accept_proxy", read: readAcceptProxy},
@@ -104,29 +102,6 @@ func readListenerName(v value, l *Listener) {
 // isListenerName bounds what goes into every log line and metric.
 func isListenerName(s string) bool {
 	return s != "" && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
-}
-
-// readListen reads one address or a list of them.
-func readListen(v value, l *Listener) {
-	const example = ":465"
-	if v.node.Kind != yaml.SequenceNode {
-		if v.node.Kind == yaml.ScalarNode && v.node.Tag == "!!int" {
-			v.wrong("is "+describe(v.node)+" where an address belongs", fmt.Sprintf("write %q", ":"+v.node.Value))
-			return
-		}
-		if a, ok := v.address(example, listen); ok {
-			l.Listen = []Address{a}
-		}
-		return
-	}
-	const remedy = `write an address such as ":465", or a list of them`
-	if v.items(remedy, func(item value) {
-		if a, ok := item.address(example, listen); ok {
-			l.Listen = append(l.Listen, a)
-		}
-	}) && len(v.node.Content) == 0 {
-		v.wrong("is empty", remedy)
-	}
 }
 
 func readAcceptProxy(v value, l *Listener) {

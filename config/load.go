@@ -5,29 +5,43 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 )
 
 // Load reads a file. Its error is Mistakes: all of them at once.
 func Load(file string) (*Config, error) {
-	data, err := readFile(file)
+	data, mode, err := readFile(file)
 	if err != nil {
 		problem, remedy := whyUnread(err)
 		return nil, Mistakes{{File: file, Problem: problem, Remedy: remedy}}
 	}
-	return Parse(file, data)
+	c, err := Parse(file, data)
+	if err == nil {
+		c.exposed = isOpen(mode) && len(c.literalSecrets()) > 0
+	}
+	return c, err
 }
+
+// isOpen reports whether more users than a file's owner may read it. Windows
+// has no such bits, and Go makes them up.
+func isOpen(mode fs.FileMode) bool { return mode.Perm()&0o077 != 0 && runtime.GOOS != "windows" }
 
 // readFile reads no more than it takes to see that a file is too large, so
 // that -c /dev/zero ends.
-func readFile(file string) ([]byte, error) {
+func readFile(file string) ([]byte, fs.FileMode, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxSize+1))
+	of, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	return data, of.Mode(), err
 }
 
 func whyUnread(err error) (problem, remedy string) {
@@ -61,6 +75,7 @@ func Parse(file string, data []byte) (*Config, error) {
 type document struct {
 	Config
 	listeners, backends, certificates []section // as in Config
+	root, acme, tls                   section   // zero: not there, or no mapping
 }
 
 var documentFields = []field[document]{
@@ -68,8 +83,8 @@ var documentFields = []field[document]{
 	{name: "listeners", read: readListeners},
 	{name: "backends", read: readBackends},
 	{name: "certificates", read: readCertificates},
-	{name: "acme", later: "remove it, and name certificates by cert_file and key_file, or by names and internal: true"},
-	{name: "storage", read: func(v value, d *document) { mapping(v, storageFields, &d.Storage) }},
+	{name: "acme", read: readACME},
+	{name: "storage", read: readStorage},
 	{name: "tls", read: readTLS},
 	{name: "limits", read: func(v value, d *document) { mapping(v, limitFields, &d.Limits) }},
 	{name: "timeouts", read: func(v value, d *document) { mapping(v, timeoutFields, &d.Timeouts) }},
@@ -89,7 +104,8 @@ func (r *reader) config(data []byte) *Config {
 	}
 	s.require("listeners", `write at least one: a list with listen: ":465" and tls: implicit in it`)
 	s.require("backends", "write at least one: a name, and below it preset and servers")
-	s.require("certificates", "write at least one: a list with cert_file and key_file, or names and internal: true in it")
+	s.require("certificates", "write at least one: a list with names, or with cert_file and key_file in it")
+	d.root = s
 	d.check()
 	return &d.Config
 }
@@ -103,7 +119,10 @@ func readHostname(v value, d *document) {
 }
 
 func readTLS(v value, d *document) {
-	s, _ := mapping(v, tlsFields, &d.TLS)
+	s, ok := mapping(v, tlsFields, &d.TLS)
+	if ok {
+		d.tls = s
+	}
 	least := d.TLS.MinVersion
 	if len(d.TLS.CipherSuites) > 0 && (least == "1.3" || least == "" && d.TLS.Policy == "modern") {
 		s.at("cipher_suites").wrong("has no effect on TLS 1.3, and no earlier version is allowed", "remove it, or write min_version: 1.2")

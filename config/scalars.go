@@ -132,20 +132,24 @@ func (v value) integer(into *int, least, most int) {
 
 // duration reads a time with its unit, as Go writes it.
 func (v value) duration(into *time.Duration, most time.Duration) {
-	remedy := fmt.Sprintf("write a time from 1ms to %s, such as 30s or 5m", spell(most))
+	v.durationFrom(into, time.Millisecond, most)
+}
+
+func (v value) durationFrom(into *time.Duration, least, most time.Duration) {
+	remedy := fmt.Sprintf("write a time from %s to %s, such as 30s or 5m", spell(least), spell(most))
 	if !v.is(yaml.ScalarNode, "a time", remedy) {
 		return
 	}
 	d, err := time.ParseDuration(v.node.Value)
-	seconds, _ := time.ParseDuration(v.node.Value + "s")
+	seconds, notSeconds := time.ParseDuration(v.node.Value + "s")
 	switch {
-	case v.node.Tag == "!!int" && seconds > 0 && seconds <= most:
+	case v.node.Tag == "!!int" && notSeconds == nil && seconds >= least && seconds <= most:
 		v.wrong("is a number without a unit", "write "+v.node.Value+"s for seconds; the units are ms, s, m and h")
 	case v.node.Tag != "!!str":
 		v.wrong("is "+describe(v.node)+" where a time belongs", remedy)
 	case err != nil:
 		v.wrong(quote(v.node.Value)+" is no time", remedy)
-	case d < time.Millisecond || d > most:
+	case d < least || d > most:
 		v.wrong(spell(d)+" is out of bounds", remedy)
 	default:
 		*into = d

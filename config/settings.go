@@ -10,7 +10,8 @@ import (
 // defaults is what holds for every key that is not written.
 func defaults() Config {
 	return Config{
-		Storage: Storage{Type: "file", Path: "/var/lib/smtpseal"},
+		ACME:    defaultACME(),
+		Storage: Storage{Type: "file", Path: "/var/lib/smtpseal", Prefix: "smtpseal"},
 		TLS:     TLS{Policy: "intermediate", SessionTickets: "per_process"},
 		Limits:  Limits{MaxSessions: 10000, MaxSessionsPerClient: 50},
 		Timeouts: Timeouts{
@@ -26,15 +27,6 @@ func defaults() Config {
 		},
 		Log: Log{Level: "info", Format: "auto"},
 	}
-}
-
-var storageFields = []field[Storage]{
-	{name: "type", read: func(v value, s *Storage) {
-		v.choose(&s.Type, choices{words: []string{"file"}, later: []string{"redis", "postgres", "kubernetes"},
-			now: "write file, and give every replica a storage of its own"})
-	}},
-	{name: "path", read: func(v value, s *Storage) { v.filePath(&s.Path, "a directory such as /var/lib/smtpseal") }},
-	{name: "encryption_key", later: "remove it, and keep others out of the directory by its permissions"},
 }
 
 var policies = choices{words: []string{"modern", "intermediate", "legacy"}}
@@ -53,8 +45,7 @@ var tlsFields = []field[TLS]{
 	{name: "cipher_suites", read: func(v value, t *TLS) { v.chooseAll(&t.CipherSuites, cipherSuites()) }},
 	{name: "curves", read: func(v value, t *TLS) { v.chooseAll(&t.Curves, choices{words: curves}) }},
 	{name: "session_tickets", read: func(v value, t *TLS) {
-		v.choose(&t.SessionTickets, choices{words: []string{"per_process", "off"}, later: []string{"shared"},
-			now: "write per_process: a client that meets another replica makes a full handshake"})
+		v.choose(&t.SessionTickets, choices{words: []string{"per_process", "shared", "off"}})
 	}},
 }
 

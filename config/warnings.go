@@ -24,7 +24,7 @@ func (c *Config) Warnings() []string {
 				"its log, SPF and block lists see no client. %s", b.Name, instruction(b.Preset)))
 		}
 	}
-	return all
+	return append(all, c.certificateWarnings()...)
 }
 
 // instruction is the remedy for a backend that is not told who the client is.

@@ -8,11 +8,13 @@ import (
 )
 
 // YAML is the effective configuration as a file: what was written, the presets
-// and the defaults. Parse makes an equal Config of it.
+// and the defaults, secrets as String shows them. Parse makes an equal Config
+// of it, but for secrets that were written as themselves: those are masked, and
+// must be written anew before anything can use them.
 func (c *Config) YAML() ([]byte, error) {
 	form := fileForm{
 		Hostname: c.Hostname,
-		Storage:  storageForm{c.Storage.Type, c.Storage.Path},
+		Storage:  storageForm(c.Storage),
 		TLS:      tlsForm(c.TLS),
 		Limits:   limitsForm(c.Limits),
 		Log:      logForm(c.Log),
@@ -26,10 +28,13 @@ func (c *Config) YAML() ([]byte, error) {
 		form.Listeners = append(form.Listeners, newListenerForm(l))
 	}
 	for _, cert := range c.Certificates {
-		form.Certificates = append(form.Certificates, certificateForm{cert.Names, cert.CertFile, cert.KeyFile, cert.Internal})
+		form.Certificates = append(form.Certificates, certificateForm(cert))
 	}
 	var err error
 	if form.Backends, err = backendsNode(c.Backends); err != nil {
+		return nil, err
+	}
+	if form.ACME, err = c.acmeNode(); err != nil {
 		return nil, err
 	}
 	root := new(yaml.Node)
@@ -66,6 +71,7 @@ type fileForm struct {
 	Listeners    []listenerForm    `yaml:"listeners"`
 	Backends     *yaml.Node        `yaml:"backends"`
 	Certificates []certificateForm `yaml:"certificates"`
+	ACME         *yaml.Node        `yaml:"acme,omitempty"`
 	Storage      storageForm       `yaml:"storage"`
 	TLS          tlsForm           `yaml:"tls"`
 	Limits       limitsForm        `yaml:"limits"`
@@ -134,11 +140,17 @@ type certificateForm struct {
 	CertFile string   `yaml:"cert_file,omitempty"`
 	KeyFile  string   `yaml:"key_file,omitempty"`
 	Internal bool     `yaml:"internal,omitempty"`
+	KeyTypes []string `yaml:"key_types,flow,omitempty"`
 }
 
 type storageForm struct {
-	Type string `yaml:"type"`
-	Path string `yaml:"path"`
+	Type          string `yaml:"type"`
+	Path          string `yaml:"path,omitempty"`
+	URL           Secret `yaml:"url,omitempty"`
+	Prefix        string `yaml:"prefix"`
+	Namespace     string `yaml:"namespace,omitempty"`
+	Kubeconfig    string `yaml:"kubeconfig,omitempty"`
+	EncryptionKey Secret `yaml:"encryption_key,omitempty"`
 }
 
 type tlsForm struct {

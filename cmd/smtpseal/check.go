@@ -82,7 +82,7 @@ func (o *origin) judge(ctx context.Context) (verdict, error) {
 
 // certificateMistakes loads what the configuration names, as run would, each
 // file for itself so that one bad one does not hide the next. The internal CA
-// is left alone: it would be made.
+// and ACME are left alone: theirs would be made.
 func certificateMistakes(ctx context.Context, file string, c *config.Config) (mistakes config.Mistakes, warnings []string) {
 	heard := newCollector()
 	log := zap.New(heard)
@@ -93,7 +93,7 @@ func certificateMistakes(ctx context.Context, file string, c *config.Config) (mi
 		})
 	}
 	for i, one := range c.Certificates {
-		if one.Internal {
+		if one.Internal || one.ByACME() {
 			continue
 		}
 		source, err := certs.Open(ctx, certs.Options{Files: []certs.Pair{pair(one)}, Log: log})

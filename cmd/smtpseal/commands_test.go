@@ -58,14 +58,15 @@ func TestBadConfigurationIsOneAndSaysWhatToWrite(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{[]string{"run", "-c", missing}, []string{"smtpseal: configuration " + missing + ": there is no such file\n", "smtpseal run --domain localhost --backend HOST:PORT", "smtpseal demo"}},
+		{[]string{"run", "-c", missing}, []string{"smtpseal: configuration " + missing + ": there is no such file\n", "smtpseal run --domain NAME --backend HOST:PORT", "smtpseal demo"}},
 		{[]string{"config", "-c", missing}, []string{missing + ": there is no such file"}},
 		{[]string{"check", "-c", missing}, []string{missing + ": there is no such file; write one after config.example.yaml"}},
 		{[]string{"run", "-c", bad}, []string{bad + ":1: listenres: is no key here; did you mean `listeners`?\n", bad + ":1: backends: is missing"}},
 		{[]string{"config", "-c", bad}, []string{bad + ":1: listenres: is no key here"}},
-		{[]string{"run", "--domain", "mail.example.org", "--backend", "127.0.0.1:25"}, []string{"--domain: a certificate by ACME is not supported yet; "}},
+		{[]string{"run", "--domain", "mail.example.org", "--backend", "127.0.0.1:25"}, []string{"certificates by ACME: "}},
 		{[]string{"run", "--domain", "localhost", "--backend", "nowhere"}, []string{`--backend: "nowhere" is no address; `}},
 		{[]string{"run", "--domain", "localhost", "--backend", "127.0.0.1:25", "--proxy-protocol", "v3"}, []string{"--proxy-protocol: "}},
+		{[]string{"run", "--domain", "mail.example.org", "--backend", "127.0.0.1:25", "--email", "nobody"}, []string{`--email: "nobody" is no email address; `}},
 		{[]string{"run", "--domain", "", "--backend", "127.0.0.1:25"}, []string{"--domain: "}},
 		{[]string{"man", bad + "/below"}, []string{"smtpseal: mkdir " + bad}},
 	} {

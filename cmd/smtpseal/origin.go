@@ -21,7 +21,7 @@ type origin struct {
 	file string
 
 	domain, backend, proxyProtocol string
-	email                          string // for ACME alone, which is not there yet
+	email                          string // for ACME alone
 }
 
 func (o *origin) flags(c *cobra.Command) {
@@ -30,9 +30,9 @@ func (o *origin) flags(c *cobra.Command) {
 
 // quickFlags are those that replace a file.
 func (o *origin) quickFlags(c *cobra.Command) {
-	c.Flags().StringVar(&o.domain, "domain", "", "serve `NAME` without a configuration file; only localhost so far, with a certificate from the internal CA")
+	c.Flags().StringVar(&o.domain, "domain", "", "serve `NAME` without a configuration file, with a certificate from Let's Encrypt, whose terms this agrees to; for localhost one from the internal CA")
 	c.Flags().StringVar(&o.backend, "backend", "", "`HOST:PORT` of the mail server, with --domain")
-	c.Flags().StringVar(&o.email, "email", "", "`ADDRESS` for the certificate authority, with --domain; not used yet")
+	c.Flags().StringVar(&o.email, "email", "", "`ADDRESS` at which the certificate authority can reach you, with --domain")
 	c.Flags().StringVar(&o.proxyProtocol, "proxy-protocol", "", "`VERSION` of the PROXY header for the mail server, with --domain: off (if left out), v1 or v2; the server must expect the same")
 	c.RegisterFlagCompletionFunc("proxy-protocol", cobra.FixedCompletions([]string{"off", "v1", "v2"}, cobra.ShellCompDirectiveNoFileComp))
 }
@@ -69,7 +69,7 @@ func (o *origin) load(of *cobra.Command) (*config.Config, error) {
 		return nil, err
 	}
 	if o.file == "" {
-		return config.Quick(o.domain, o.backend, o.proxyProtocol)
+		return config.Quick(o.domain, o.backend, o.proxyProtocol, o.email)
 	}
 	c, err := config.Load(o.file)
 	if _, missing := os.Stat(o.file); err != nil && errors.Is(missing, fs.ErrNotExist) {
@@ -80,5 +80,5 @@ func (o *origin) load(of *cobra.Command) (*config.Config, error) {
 
 const withoutFile = `one of these will do:
     smtpseal run -c FILE                                 with another file; config.example.yaml shows every key
-    smtpseal run --domain localhost --backend HOST:PORT  without any file
+    smtpseal run --domain NAME --backend HOST:PORT       without any file; localhost for NAME to try it
     smtpseal demo                                        to see it work first`

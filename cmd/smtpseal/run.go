@@ -14,16 +14,19 @@ import (
 func (p program) runCommand() *cobra.Command {
 	var from origin
 	c := &cobra.Command{
-		Use:     "run [-c FILE] | run --domain NAME --backend HOST:PORT",
+		Use:     "run [-c FILE] | run --domain NAME --backend HOST:PORT [--email ADDRESS]",
 		Short:   "Serve",
 		GroupID: "serve",
 		Long: `run serves until it is told to stop: with a configuration file, or without one
-for a domain and a mail server named on the command line, on 465 and 587.
+for a domain and a mail server named on the command line, on 465 and 587. The
+certificate then comes by ACME from Let's Encrypt, which asks for it on port 80
+or 443 of the domain; localhost has one from the internal CA.
 
 TERM or INT drains: no new sessions, idle ones are sent away with a 421, mail
 on its way is finished, for at most timeouts.shutdown. A second one ends at
 once. HUP reads the certificate files again.`,
 		Example: `  smtpseal run -c /etc/smtpseal/smtpseal.yaml
+  smtpseal run --domain mail.example.org --backend 127.0.0.1:10025 --proxy-protocol v2 --email postmaster@example.org
   smtpseal run --domain localhost --backend 127.0.0.1:10025 --proxy-protocol v2`,
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -42,6 +45,12 @@ once. HUP reads the certificate files again.`,
 
 // serve runs a configuration until a signal ends it.
 func (p program) serve(ctx context.Context, c *config.Config) error {
+	if c.ByACME() {
+		return errors.New("certificates by ACME: not wired yet")
+	}
+	if c.Storage.Type != "file" || !c.Storage.EncryptionKey.IsZero() || c.TLS.SessionTickets == "shared" {
+		return errors.New("storage for replicas: not wired yet")
+	}
 	out := p.stderr
 	if !isTerminal(out) {
 		gathered := newLogBuffer(out)
