@@ -15,6 +15,7 @@ var arrows = map[string][]string{
 	"smtpseal/config":        {},
 	"smtpseal/certs":         {},
 	"smtpseal/certs/dns":     {},
+	"smtpseal/certs/storage": {},
 	"smtpseal/proxy":         {"smtpseal/proxy/smtp", "smtpseal/proxy/backend"},
 	"smtpseal/proxy/smtp":    {},
 	"smtpseal/proxy/backend": {},
