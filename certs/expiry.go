@@ -47,23 +47,25 @@ type expiry struct {
 	renewed bool
 }
 
-func (e *expiry) look(leaf *x509.Certificate, log *zap.Logger) {
+// look reports whether there was something to say.
+func (e *expiry) look(leaf *x509.Certificate, log *zap.Logger) bool {
 	if e.leaf != leaf {
 		e.leaf, e.told = leaf, 0
 	}
 	left := time.Until(leaf.NotAfter)
 	step := e.step(left)
 	if step <= e.told {
-		return
+		return false
 	}
 	e.told = step
 	fields := []zap.Field{zap.Strings("names", leafNames(leaf)), zap.Time("not_after", leaf.NotAfter),
 		zap.String("remedy", "renew it, or find out why its renewal fails")}
 	if left < 0 {
 		log.Error("certificate has expired", fields...)
-		return
+		return true
 	}
 	log.Warn("certificate expires soon", append(fields, zap.Int("days_left", int((left+day/2)/day)))...)
+	return true
 }
 
 func (e *expiry) step(left time.Duration) int {

@@ -20,7 +20,7 @@ func TestExpiryIsToldAtEachMarkOnce(t *testing.T) {
 	pair := Pair{t.TempDir() + "/tls.crt", t.TempDir() + "/tls.key"}
 	synctest.Test(t, func(t *testing.T) {
 		newPKI(t).write(pair, spec{names: []string{"a.example.org"}, to: 30*day + time.Minute})
-		told := runFor(t, Options{Files: []Pair{pair}, PollInterval: time.Hour}, 40*day, nil)
+		told := runFor(t, Options{Entries: pairs(pair), PollInterval: time.Hour}, 40*day, nil)
 		want := []string{"9d warn 21", "16d warn 14", "23d warn 7", "27d warn 3", "30d error"}
 		if !slices.Equal(told, want) {
 			t.Errorf("told %q, want %q", told, want)
@@ -34,7 +34,7 @@ func TestExpiryIsToldAtStart(t *testing.T) {
 	pair := Pair{t.TempDir() + "/tls.crt", t.TempDir() + "/tls.key"}
 	synctest.Test(t, func(t *testing.T) {
 		newPKI(t).write(pair, spec{names: []string{"a.example.org"}, to: 5*day + time.Minute})
-		told := runFor(t, Options{Files: []Pair{pair}, PollInterval: time.Hour}, 3*day, nil)
+		told := runFor(t, Options{Entries: pairs(pair), PollInterval: time.Hour}, 3*day, nil)
 		if want := []string{"0d warn 5", "2d warn 3"}; !slices.Equal(told, want) {
 			t.Errorf("told %q, want %q", told, want)
 		}
@@ -49,7 +49,7 @@ func TestShortCertificatesThatAreRenewedAreQuiet(t *testing.T) {
 		ca := newPKI(t)
 		renew := func() { ca.write(pair, spec{names: []string{"a.example.org"}, to: 10*day + time.Minute}) }
 		renew()
-		told := runFor(t, Options{Files: []Pair{pair}, PollInterval: time.Hour}, 60*day, func(days int) {
+		told := runFor(t, Options{Entries: pairs(pair), PollInterval: time.Hour}, 60*day, func(days int) {
 			if days%5 == 1 && days < 40 {
 				renew()
 			}
@@ -68,7 +68,7 @@ func TestLeavesAreRenewedByTheCalendar(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var serials []string
 		var days []int
-		told := runSource(t, Options{Internal: [][]string{{"mail.internal"}}, Storage: storage, PollInterval: time.Hour}, 130*day,
+		told := runSource(t, Options{Entries: inside("mail.internal"), Storage: disk(storage), PollInterval: time.Hour}, 130*day,
 			func(s *Source, day int) {
 				if now := served(t, s); len(serials) == 0 || serials[len(serials)-1] != now {
 					serials, days = append(serials, now), append(days, day)
@@ -107,7 +107,7 @@ func TestRenewalThatFailsIsLoudAndRecovers(t *testing.T) {
 				}
 			}
 		}
-		told := runSource(t, Options{Internal: [][]string{{"mail.internal"}}, Storage: storage, PollInterval: time.Hour}, 80*day, broken)
+		told := runSource(t, Options{Entries: inside("mail.internal"), Storage: disk(storage), PollInterval: time.Hour}, 80*day, broken)
 		if want := []string{"69d warn 21"}; !slices.Equal(told, want) {
 			t.Errorf("told %q, want %q", told, want)
 		}

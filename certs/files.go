@@ -73,10 +73,15 @@ func openPair(p Pair, log *zap.Logger) (*pairFile, error) {
 
 func (f *pairFile) certificate() *tls.Certificate { return f.current }
 
+func (f *pairFile) key() string { return pairKey(f.Pair) }
+
 func (f *pairFile) status() Certificate {
 	c := describe(f.current.Leaf)
 	c.Source, c.LastError = f.CertFile, f.result.LastError
 	c.Loads, c.Rejected = f.result.Loads, f.result.Rejected
+	if time.Now().After(c.NotAfter) {
+		c.Problem = "expired on " + date(c.NotAfter)
+	}
 	return c
 }
 

@@ -72,7 +72,7 @@ func TestBadFilesNeverReplaceTheOneInUse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			pair := ca.files(spec{names: name})
-			s, logs := open(t, Options{Files: []Pair{pair}})
+			s, logs := open(t, Options{Entries: pairs(pair)})
 			before := served(t, s)
 			c.spoil(pair)
 			for range 5 { // the same bytes are one piece of news
@@ -140,7 +140,7 @@ func TestOlder(t *testing.T) {
 func TestExpiredAtStartIsServedLoudly(t *testing.T) {
 	ca := newPKI(t)
 	pair := ca.files(spec{names: []string{"a.example.org"}, from: -10 * day, to: -day})
-	s, logs := open(t, Options{Files: []Pair{pair}})
+	s, logs := open(t, Options{Entries: pairs(pair)})
 	before := served(t, s)
 	if count(logs, "certificate has expired") != 1 {
 		t.Error("not logged")
@@ -156,7 +156,7 @@ func TestKeyThatEverybodyCanReadIsWarnedOfOnce(t *testing.T) {
 	ca := newPKI(t)
 	pair := ca.files(spec{names: []string{"a.example.org"}})
 	must(t, os.Chmod(pair.KeyFile, 0o644))
-	s, logs := open(t, Options{Files: []Pair{pair}})
+	s, logs := open(t, Options{Entries: pairs(pair)})
 	ca.write(pair, spec{names: []string{"a.example.org"}})
 	s.Reload()
 	if n := count(logs, "private key can be read by every user of this machine"); n != 1 {
@@ -196,7 +196,7 @@ func TestDataLinkSwap(t *testing.T) {
 	swap(0)
 	must(t, os.Symlink("..data/tls.crt", pair.CertFile))
 	must(t, os.Symlink("..data/tls.key", pair.KeyFile))
-	s, logs := open(t, Options{Files: []Pair{pair}, PollInterval: 10 * time.Millisecond})
+	s, logs := open(t, Options{Entries: pairs(pair), PollInterval: 10 * time.Millisecond})
 	run(t, s)
 	for version := 1; version <= 6; version++ {
 		before := served(t, s)
@@ -212,7 +212,7 @@ func TestDataLinkSwap(t *testing.T) {
 func TestReplacementTouchesNoSession(t *testing.T) {
 	ca := newPKI(t)
 	pair := ca.files(spec{names: []string{"old.example.org"}})
-	s, _ := open(t, Options{Files: []Pair{pair}})
+	s, _ := open(t, Options{Entries: pairs(pair)})
 	addr := serve(t, config(t, s, Policy{}))
 	conn, err := tls.Dial("tcp", addr, &tls.Config{ServerName: "old.example.org", RootCAs: ca.pool()})
 	must(t, err)
@@ -238,7 +238,7 @@ func TestReplacementTouchesNoSession(t *testing.T) {
 func TestCarelessWriterUnderLoad(t *testing.T) {
 	ca := newPKI(t)
 	pair := ca.files(spec{names: []string{"mail.example.org"}})
-	s, logs := open(t, Options{Files: []Pair{pair}, PollInterval: 2 * time.Millisecond})
+	s, logs := open(t, Options{Entries: pairs(pair), PollInterval: 2 * time.Millisecond})
 	run(t, s)
 	addr := serve(t, config(t, s, Policy{}))
 
@@ -339,7 +339,7 @@ func TestReadNoticesASwapUnderWay(t *testing.T) {
 func TestRememberedRejectionsAreBounded(t *testing.T) {
 	ca := newPKI(t)
 	pair := ca.files(spec{names: []string{"a.example.org"}})
-	s, logs := open(t, Options{Files: []Pair{pair}})
+	s, logs := open(t, Options{Entries: pairs(pair)})
 	for i := range 10 * maxReported {
 		writeFile(t, pair.CertFile, fmt.Append(nil, i))
 		s.Reload()

@@ -94,7 +94,7 @@ func TestChoiceByKeyType(t *testing.T) {
 	ecdsa := ca.files(spec{names: []string{"mail.example.org"}})
 	rsa := ca.files(spec{names: []string{"mail.example.org"}, rsa: true})
 	for _, order := range [][]Pair{{ecdsa, rsa}, {rsa, ecdsa}} {
-		s, _ := open(t, Options{Files: order})
+		s, _ := open(t, Options{Entries: pairs(order...)})
 		addr := serve(t, config(t, s, Policy{Name: "legacy"}))
 		for _, c := range []struct {
 			client string

@@ -25,7 +25,7 @@ func sclient(t testing.TB, addr string, args ...string) (string, error) {
 
 func TestOpenSSLVerifiesInternalLeaves(t *testing.T) {
 	dir := t.TempDir()
-	s, _ := open(t, Options{Internal: [][]string{{"mail.internal", "*.lab.internal", "127.0.0.1"}}, Storage: dir})
+	s, _ := open(t, Options{Entries: inside("mail.internal", "*.lab.internal", "127.0.0.1"), Storage: disk(dir)})
 	addr := serve(t, config(t, s, Policy{}))
 	root, err := s.RootPEM()
 	must(t, err)

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/certmagic"
 )
 
 // A pki is a CA of the tests: independent of the internal CA under test.
@@ -146,3 +148,19 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// pairs are entries for pairs of files.
+func pairs(all ...Pair) []Entry {
+	var entries []Entry
+	for _, p := range all {
+		entries = append(entries, Entry{Pair: p})
+	}
+	return entries
+}
+
+// inside is an entry for the internal CA.
+func inside(names ...string) []Entry { return []Entry{{Internal: true, Names: names}} }
+
+func disk(path string) certmagic.Storage { return &certmagic.FileStorage{Path: path} }
+
+func path(o Options) string { return o.Storage.(*certmagic.FileStorage).Path }

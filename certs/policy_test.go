@@ -19,10 +19,10 @@ import (
 func source(t testing.TB) (*Source, *pki) {
 	t.Helper()
 	ca := newPKI(t)
-	s, _ := open(t, Options{Files: []Pair{
+	s, _ := open(t, Options{Entries: pairs(
 		ca.files(spec{names: []string{"mail.example.org"}}),
 		ca.files(spec{names: []string{"mail.example.org"}, rsa: true}),
-	}})
+	)})
 	return s, ca
 }
 
@@ -302,7 +302,7 @@ func TestSessionTicketsOff(t *testing.T) {
 func TestTicketsOutliveAReplacement(t *testing.T) {
 	ca := newPKI(t)
 	pair := ca.files(spec{names: []string{"mail.example.org"}})
-	s, _ := open(t, Options{Files: []Pair{pair}})
+	s, _ := open(t, Options{Entries: pairs(pair)})
 	addr := serve(t, config(t, s, Policy{}))
 	c := &tls.Config{ServerName: "mail.example.org", RootCAs: ca.pool(), ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	_, err := dial(addr, c)

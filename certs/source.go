@@ -2,10 +2,10 @@
 // *tls.Config each.
 //
 // A Source holds every certificate of the configuration, whatever its origin:
-// pairs of PEM files, which are polled, and leaves of an internal CA, which
-// certmagic renews. The certificates meet in one immutable index that is
-// swapped whole at each change, so that a handshake reads it without a lock
-// and a renewal touches no session. What holds:
+// pairs of PEM files, which are polled; and, each with a supervisor of its own,
+// certificates by ACME and leaves of an internal CA. The certificates meet in
+// one immutable index that is swapped whole at each change, so that a handshake
+// reads it without a lock and a renewal touches no session. What holds:
 //
 //   - a certificate in use is replaced only by a better one: nothing that a
 //     half-finished, wrong or stale write leaves on the disk is ever served;
@@ -14,23 +14,23 @@
 //   - a client that offers ALPN protocols without smtp is refused (a browser
 //     steered here by an attacker, CVE-2021-3618), one that offers none is not.
 //
-// certmagic manages one name per certificate, so an internal entry with
-// several names gets a leaf for each; the choice by server name hides it.
+// A certificate that we obtain has one name, so an entry with several names gets
+// one for each; the choice by server name hides it.
 //
-// The package does not fetch or staple OCSP responses, does not watch files
-// by inotify (polling also sees changes on network file systems and behind
-// symbolic links), and does not reload client CA files.
+// The package does not watch files by inotify (polling also sees changes on
+// network file systems and behind symbolic links), and does not reload client
+// CA files.
 package certs
 
 import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 )
 
@@ -38,120 +38,81 @@ import (
 // not encrypted). Both may be in the same file.
 type Pair struct{ CertFile, KeyFile string }
 
-// A Kind says where a certificate comes from.
-type Kind int
-
-const (
-	File     Kind = iota // one of Options.Files
-	Internal             // one of Options.Internal
-)
+// An Entry is one of the configuration's certificates: a pair of files, or
+// names for the internal CA, or names for ACME.
+type Entry struct {
+	Pair
+	Names    []string // DNS names (also *.example.org) and IP addresses
+	Internal bool
+	KeyTypes []string // by ACME, a certificate of each: p256, p384, rsa2048, rsa4096; empty: p256
+}
 
 // Options is what a Source keeps and how.
 type Options struct {
-	Files    []Pair
-	Internal [][]string // DNS names (also *.example.org) and IP addresses, for the internal CA
+	Entries      []Entry           // the first is for clients that name none
+	Storage      certmagic.Storage // for what we obtain; not needed for files alone. The caller closes it
+	ACME         *ACME             // needed if an entry is by ACME
+	OnEvent      Hook              // who is told of what happens to certificates
+	Log          *zap.Logger       // nil: silent
+	PollInterval time.Duration     // how often the files are looked at; 0: 10 s
+	StoragePoll  time.Duration     // … and the storage; 0: 30 s
+	LeafLifetime time.Duration     // of the internal CA's leaves; 0: 90 days
+}
 
-	// Order says from which list each entry of the configuration comes, since
-	// the first certificate serves those who name none. Empty: first all of
-	// Files, then all of Internal.
-	Order []Kind
-
-	Storage      string        // the directory for the internal CA; not needed without Internal
-	Log          *zap.Logger   // nil: silent
-	PollInterval time.Duration // how often the files are looked at; 0: 10 s
-	LeafLifetime time.Duration // of the internal CA's leaves; 0: 90 days
+func (o Options) poll() time.Duration {
+	if o.StoragePoll > 0 {
+		return o.StoragePoll
+	}
+	return storagePoll
 }
 
 // A Source serves the newest good certificate of every entry. Its methods may
 // be called at once from many goroutines.
 type Source struct {
-	log      *zap.Logger
-	interval time.Duration
-	index    atomic.Pointer[index]
-	internal *internal // nil: no internal CA
-	ran      atomic.Bool
+	log       *zap.Logger
+	options   Options
+	index     atomic.Pointer[index]
+	acmeNames atomic.Pointer[map[string]bool] // for which challenges are answered
+	internal  *internal                       // nil: no internal CA
+	acme      *acmeOrigin                     // nil: no ACME
+	hook      *hook
+	ran       atomic.Bool
+	closed    sync.Once
+	changed   chan struct{} // a managed certificate has been replaced
 
-	mu      sync.Mutex // one look at a time; guards what the keepers hold
-	keepers []keeper   // in the order of the configuration
+	mu      sync.Mutex      // one change at a time; guards what follows, and what file keepers hold
+	keepers []keeper        // in the order of the configuration
+	running context.Context // of Run; nil before
 }
 
-// A keeper holds one certificate and notices when there is a better one. All
-// calls are made under Source.mu. Certificates by ACME will be a third one.
+// A keeper holds one certificate and notices when there is a better one. look
+// is called under Source.mu.
 type keeper interface {
+	key() string                   // tells it from all others
 	look() bool                    // takes a better certificate if there is one; true: it did
 	certificate() *tls.Certificate // the one in use, or nil
 	status() Certificate
 }
 
-// Open loads every file and makes what the internal CA lacks: its root on
-// first use, its leaves. Any certificate that cannot be had is an error that
-// says what to do; an expired one is served, loudly, since most clients on
-// port 25 do not look. The caller owes a Run or a Close.
+// Open loads every file and what the storage has, and makes what the internal
+// CA lacks: its root on first use, its leaves. A file or a leaf that cannot be
+// had is an error that says what to do; an expired one is served, loudly, since
+// most clients on port 25 do not look. Of ACME only what is in the storage is
+// served at first: Run obtains the rest. The caller owes a Run or a Close.
 func Open(ctx context.Context, o Options) (*Source, error) {
-	s := &Source{log: o.Log, interval: o.PollInterval}
+	s := &Source{log: o.Log, options: o, changed: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
-	if s.interval <= 0 {
-		s.interval = 10 * time.Second
+	if s.options.PollInterval <= 0 {
+		s.options.PollInterval = 10 * time.Second
 	}
-	if err := s.open(ctx, o); err != nil {
+	s.hook = newHook(o.OnEvent, s.log)
+	if err := s.Apply(ctx, o.Entries); err != nil {
 		s.Close()
 		return nil, err
 	}
-	s.swapIndex()
 	return s, nil
-}
-
-func (s *Source) open(ctx context.Context, o Options) error {
-	order, err := o.order()
-	if err != nil {
-		return err
-	}
-	if len(o.Internal) > 0 {
-		if s.internal, err = openInternal(ctx, o, s.log); err != nil {
-			return err
-		}
-	}
-	files, names := o.Files, o.Internal
-	for _, kind := range order {
-		if kind == File {
-			f, err := openPair(files[0], s.log)
-			if err != nil {
-				return err
-			}
-			s.keepers, files = append(s.keepers, f), files[1:]
-			continue
-		}
-		leaves, err := s.internal.leaves(ctx, names[0])
-		if err != nil {
-			return err
-		}
-		s.keepers, names = append(s.keepers, leaves...), names[1:]
-	}
-	return nil
-}
-
-func (o Options) order() ([]Kind, error) {
-	if len(o.Files)+len(o.Internal) == 0 {
-		return nil, errors.New("certificates: none configured: name a pair of PEM files, or names for the internal CA")
-	}
-	count := map[Kind]int{}
-	for _, kind := range o.Order {
-		count[kind]++
-	}
-	switch {
-	case len(o.Order) == 0:
-		order := make([]Kind, len(o.Files)+len(o.Internal)) // File is zero
-		for i := len(o.Files); i < len(order); i++ {
-			order[i] = Internal
-		}
-		return order, nil
-	case count[File] != len(o.Files), count[Internal] != len(o.Internal), len(count) > 2:
-		return nil, fmt.Errorf("certificates: order names %d files and %d internal, there are %d and %d",
-			count[File], count[Internal], len(o.Files), len(o.Internal))
-	}
-	return o.Order, nil
 }
 
 // Run keeps the certificates fresh until ctx ends, and then returns nil. The
@@ -161,25 +122,58 @@ func (s *Source) Run(ctx context.Context) error {
 		return errors.New("certificates: already run")
 	}
 	defer s.Close()
-	tick := time.NewTicker(s.interval)
+	var hooks sync.WaitGroup
+	defer hooks.Wait()
+	hooks.Go(func() { s.hook.run(ctx) })
+	s.start(ctx)
+	defer s.halt()
+	tick := time.NewTicker(s.options.PollInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.changed:
+			s.mu.Lock()
+			s.swapIndex()
+			s.mu.Unlock()
 		case <-tick.C:
-			s.Reload()
+			s.lookAtFiles()
 		}
 	}
 }
 
-// Reload looks for better certificates now. They are served when it returns.
+// stale tells Run that a managed certificate has been replaced.
+func (s *Source) stale() {
+	select {
+	case s.changed <- struct{}{}:
+	default: // it will see this one, too
+	}
+}
+
+// tell passes an event on to whoever is configured to hear of it.
+func (s *Source) tell(e Event) { s.hook.tell(e) }
+
+// Reload looks for better files now, which are served when it returns, and lets
+// failed attempts be repeated at once.
 func (s *Source) Reload() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.look(func(keeper) bool { return true })
+}
+
+func (s *Source) lookAtFiles() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.look(func(k keeper) bool { _, ours := k.(*managed); return !ours })
+}
+
+func (s *Source) look(which func(keeper) bool) {
 	changed := false
 	for _, k := range s.keepers {
-		changed = k.look() || changed
+		if which(k) {
+			changed = k.look() || changed
+		}
 	}
 	if changed {
 		s.swapIndex()
@@ -189,9 +183,14 @@ func (s *Source) Reload() {
 // Close stops the renewals. Run does it by itself; a Source that is never run
 // needs it. It may be called more than once.
 func (s *Source) Close() {
-	if s.internal != nil {
-		s.internal.close()
-	}
+	s.closed.Do(func() {
+		if s.internal != nil {
+			s.internal.close()
+		}
+		if s.acme != nil {
+			s.acme.close()
+		}
+	})
 }
 
 // Ready reports whether at least one certificate can be served.

@@ -12,9 +12,8 @@ import (
 func TestOpenServesFilesAndInternalLeaves(t *testing.T) {
 	ca := newPKI(t)
 	s, _ := open(t, Options{
-		Files:    []Pair{ca.files(spec{names: []string{"mail.example.org", "smtp.example.org"}})},
-		Internal: [][]string{{"mail.internal", "*.lab.internal", "127.0.0.1"}},
-		Storage:  t.TempDir(),
+		Entries: append(pairs(ca.files(spec{names: []string{"mail.example.org", "smtp.example.org"}})), inside("mail.internal", "*.lab.internal", "127.0.0.1")...),
+		Storage: disk(t.TempDir()),
 	})
 	run(t, s)
 	if !s.Ready() {
@@ -40,32 +39,20 @@ func TestOpenServesFilesAndInternalLeaves(t *testing.T) {
 }
 
 func TestOrderOfConfigurationDecidesTheFirst(t *testing.T) {
-	ca := newPKI(t)
-	o := Options{
-		Files:    []Pair{ca.files(spec{names: []string{"file.example.org"}})},
-		Internal: [][]string{{"one.internal"}, {"two.internal"}},
-		Storage:  t.TempDir(),
-	}
+	file := pairs(newPKI(t).files(spec{names: []string{"file.example.org"}}))
 	for _, c := range []struct {
-		order []Kind
-		want  string
+		entries []Entry
+		want    string
 	}{
-		{nil, "file.example.org one.internal two.internal"},
-		{[]Kind{Internal, File, Internal}, "one.internal file.example.org two.internal"},
+		{slices.Concat(file, inside("one.internal", "two.internal")), "file.example.org one.internal two.internal"},
+		{slices.Concat(inside("one.internal"), file, inside("two.internal")), "one.internal file.example.org two.internal"},
 	} {
-		o.Order = c.order
-		s, _ := open(t, o)
+		s, _ := open(t, Options{Entries: c.entries, Storage: disk(t.TempDir())})
 		if got := strings.Join(s.Names(), " "); got != c.want {
-			t.Errorf("order %v: %q, want %q", c.order, got, c.want)
+			t.Errorf("%q, want %q", got, c.want)
 		}
 		if got := leafNames(s.index.Load().find("", nil)[0].Leaf)[0]; !strings.HasPrefix(c.want, got) {
-			t.Errorf("order %v: first certificate %q", c.order, got)
-		}
-	}
-	for _, order := range [][]Kind{{File}, {File, File, Internal}, {File, Internal, Internal, 7}} {
-		o.Order = order
-		if _, err := Open(context.Background(), o); err == nil {
-			t.Errorf("order %v accepted", order)
+			t.Errorf("%s: first certificate %q", c.want, got)
 		}
 	}
 }
@@ -85,16 +72,16 @@ func TestOpenErrorsSayFileAndRemedy(t *testing.T) {
 		want []string
 	}{
 		{"nothing configured", Options{}, []string{"none configured", "name a pair"}},
-		{"certificate missing", Options{Files: []Pair{{dir + "/gone.crt", good.KeyFile}}}, []string{dir + "/gone.crt", "check the path"}},
-		{"key missing", Options{Files: []Pair{{good.CertFile, dir + "/gone.key"}}}, []string{dir + "/gone.key", "check the path"}},
-		{"mismatch", Options{Files: []Pair{{good.CertFile, other.KeyFile}}}, []string{good.CertFile, other.KeyFile, "does not match", "first"}},
-		{"no PEM", Options{Files: []Pair{{text, good.KeyFile}}}, []string{text, "PEM"}},
-		{"too big", Options{Files: []Pair{{big, good.KeyFile}}}, []string{big, "1024 KiB"}},
-		{"a directory", Options{Files: []Pair{{dir, good.KeyFile}}}, []string{dir, "not a file"}},
-		{"no storage", Options{Internal: [][]string{{"a"}}}, []string{"storage.path"}},
-		{"storage is a file", Options{Internal: [][]string{{"a"}}, Storage: text}, []string{text, "must be able to"}},
-		{"no names", Options{Internal: [][]string{{}}, Storage: dir}, []string{"no names"}},
-		{"bad name", Options{Internal: [][]string{{"../etc"}}, Storage: dir}, []string{`"../etc"`, "*.example.org"}},
+		{"certificate missing", Options{Entries: pairs(Pair{dir + "/gone.crt", good.KeyFile})}, []string{dir + "/gone.crt", "check the path"}},
+		{"key missing", Options{Entries: pairs(Pair{good.CertFile, dir + "/gone.key"})}, []string{dir + "/gone.key", "check the path"}},
+		{"mismatch", Options{Entries: pairs(Pair{good.CertFile, other.KeyFile})}, []string{good.CertFile, other.KeyFile, "does not match", "first"}},
+		{"no PEM", Options{Entries: pairs(Pair{text, good.KeyFile})}, []string{text, "PEM"}},
+		{"too big", Options{Entries: pairs(Pair{big, good.KeyFile})}, []string{big, "1024 KiB"}},
+		{"a directory", Options{Entries: pairs(Pair{dir, good.KeyFile})}, []string{dir, "not a file"}},
+		{"no storage", Options{Entries: inside("a")}, []string{"storage.path"}},
+		{"storage is a file", Options{Entries: inside("a"), Storage: disk(text)}, []string{text, "must be able to"}},
+		{"no names", Options{Entries: inside(), Storage: disk(dir)}, []string{"nor names"}},
+		{"bad name", Options{Entries: inside("../etc"), Storage: disk(dir)}, []string{`"../etc"`, "*.example.org"}},
 	} {
 		s, err := Open(context.Background(), c.o)
 		if err == nil {
@@ -113,9 +100,8 @@ func TestOpenErrorsSayFileAndRemedy(t *testing.T) {
 func TestRunEndsWithItsContextAndLeavesNothing(t *testing.T) {
 	ca := newPKI(t)
 	s, _ := open(t, Options{
-		Files:    []Pair{ca.files(spec{names: []string{"a.example.org"}})},
-		Internal: [][]string{{"mail.internal"}},
-		Storage:  t.TempDir(),
+		Entries: append(pairs(ca.files(spec{names: []string{"a.example.org"}})), inside("mail.internal")...),
+		Storage: disk(t.TempDir()),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -134,7 +120,7 @@ func TestRunEndsWithItsContextAndLeavesNothing(t *testing.T) {
 
 func TestFailedOpenLeavesNothing(t *testing.T) {
 	_, err := Open(context.Background(), Options{
-		Files: []Pair{{"/nonexistent", "/nonexistent"}}, Internal: [][]string{{"mail.internal"}}, Storage: t.TempDir()})
+		Entries: append(inside("mail.internal"), pairs(Pair{"/nonexistent", "/nonexistent"})...), Storage: disk(t.TempDir())})
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -144,7 +130,7 @@ func TestFailedOpenLeavesNothing(t *testing.T) {
 func TestStatusTellsEachCertificate(t *testing.T) {
 	ca := newPKI(t)
 	pair := ca.files(spec{names: []string{"A.example.org"}, cn: "ignored"})
-	s, _ := open(t, Options{Files: []Pair{pair}, Internal: [][]string{{"MAIL.internal."}}, Storage: t.TempDir()})
+	s, _ := open(t, Options{Entries: append(pairs(pair), inside("MAIL.internal.")...), Storage: disk(t.TempDir())})
 	got := s.Certificates()
 	if len(got) != 2 {
 		t.Fatalf("%d certificates", len(got))

@@ -13,10 +13,18 @@ type Certificate struct {
 	Serial    string // hexadecimal
 	NotBefore time.Time
 	NotAfter  time.Time
-	Source    string // the path of the certificate file, or "internal"
+	Source    string // the path of the certificate file, "internal" or "acme"
+	Name      string // what is asked for, of one that we obtain
+	KeyType   string // … p256, p384, rsa2048 or rsa4096
 	LastError string // why there is no newer one; empty: all is well
 	Loads     int    // certificates taken into use since Open, the first included
 	Rejected  int    // distinct contents that were looked at and not taken
+
+	NextRenewal time.Time // of one that we obtain: when it is due
+	NextTry     time.Time // … behind a failure; zero: at once
+	Renewals    int       // … obtained or renewed by this process
+	Failures    int       // … failed attempts of this process
+	Problem     string    // why the Source is not as it should be; empty: this one is
 }
 
 // Certificates returns a snapshot, in the order of the configuration.
@@ -26,6 +34,19 @@ func (s *Source) Certificates() []Certificate {
 	all := make([]Certificate, 0, len(s.keepers))
 	for _, k := range s.keepers {
 		all = append(all, k.status())
+	}
+	return all
+}
+
+// Problems says in a line each why certificates are not as they should be:
+// there is none yet, or one was not renewed and its end is near or past. It is
+// what readiness follows.
+func (s *Source) Problems() []string {
+	var all []string
+	for _, c := range s.Certificates() {
+		if c.Problem != "" {
+			all = append(all, strings.Join(c.Names, ", ")+": "+c.Problem)
+		}
 	}
 	return all
 }

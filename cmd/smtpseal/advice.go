@@ -13,7 +13,33 @@ import (
 
 // adviseListen says why an address could not be opened, and what to do.
 func adviseListen(listener string, addr config.Address, err error) error {
+	return advise("listener "+listener, addr, err, listenRemedy(addr, err))
+}
+
+// adviseChallenge does so for a port at which a CA looks for us.
+func adviseChallenge(challenge string, addr config.Address, err error) error {
 	remedy := listenRemedy(addr, err)
+	if isInUse(err) && addr.Network == "tcp" {
+		key, other := "http_listen", "tls-alpn-01"
+		if challenge == "tls-alpn-01" {
+			key, other = "tls_alpn_listen", "http-01"
+		}
+		_, port, _ := net.SplitHostPort(addr.Addr)
+		remedy = `another server has the port; who: ss -ltnp 'sport = :` + port + `'. One of these helps:
+    acme.challenges: [dns-01]     needs no port at all: see acme.dns
+    acme.challenges: [` + other + `]  if the other port is free
+    acme.` + key + `: ":8080"   and let that server forward ` + forwards[challenge] + ` to it`
+	}
+	return advise(challenge, addr, err, remedy)
+}
+
+// forwards is what a server that holds the port has to pass on.
+var forwards = map[string]string{
+	"http-01":     "/.well-known/acme-challenge/",
+	"tls-alpn-01": "TLS with the ALPN protocol acme-tls/1",
+}
+
+func advise(what string, addr config.Address, err error, remedy string) error {
 	// net.OpError repeats the address; its cause alone reads better here.
 	var op *net.OpError
 	if errors.As(err, &op) {
@@ -23,7 +49,7 @@ func adviseListen(listener string, addr config.Address, err error) error {
 	if errors.As(err, &call) {
 		err = call.Err
 	}
-	err = fmt.Errorf("listen %s (listener %s): %w", addr, listener, err)
+	err = fmt.Errorf("listen %s (%s): %w", addr, what, err)
 	if remedy == "" {
 		return err
 	}

@@ -96,7 +96,7 @@ func certificateMistakes(ctx context.Context, file string, c *config.Config) (mi
 		if one.Internal || one.ByACME() {
 			continue
 		}
-		source, err := certs.Open(ctx, certs.Options{Files: []certs.Pair{pair(one)}, Log: log})
+		source, err := certs.Open(ctx, certs.Options{Entries: []certs.Entry{entry(one)}, Log: log})
 		if err != nil {
 			wrong("certificates", i, err)
 			continue

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"smtpseal/certs"
+	"smtpseal/certs/storage"
 	"smtpseal/cmd/smtpseal/demo"
 	"smtpseal/test/talk"
 )
@@ -70,7 +71,13 @@ func (r *running) exit(t *testing.T) int {
 // client is one that trusts the internal CA.
 func (r *running) client(t *testing.T) *demo.Client {
 	t.Helper()
-	source, err := certs.Open(t.Context(), certs.Options{Internal: [][]string{{"localhost"}}, Storage: r.storage})
+	store, err := storage.Open(t.Context(), storage.Options{Type: "file", Path: r.storage})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	source, err := certs.Open(t.Context(), certs.Options{
+		Entries: []certs.Entry{{Internal: true, Names: []string{"localhost"}}}, Storage: store})
 	if err != nil {
 		t.Fatal(err)
 	}

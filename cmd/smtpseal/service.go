@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"smtpseal/certs"
+	"smtpseal/certs/storage"
 	"smtpseal/config"
 	"smtpseal/proxy"
 )
@@ -20,6 +21,8 @@ type service struct {
 	server   *proxy.Server
 	counters proxy.Counters
 	open     []bound
+	answers  challengeListeners
+	store    storage.Store // nil: nothing is stored
 
 	stopCerts func()
 	keeping   sync.WaitGroup
@@ -28,18 +31,44 @@ type service struct {
 // start brings everything up. All addresses are open before the first of them
 // is served; on an error nothing is left behind. Who starts a service ends it
 // with stop. Beside the log and the counters, also is told of each session.
-func start(ctx context.Context, c *config.Config, log *zap.Logger, also ...proxy.Observer) (*service, error) {
-	source, err := certs.Open(ctx, certOptions(c, log))
+func start(ctx context.Context, c *config.Config, log *zap.Logger, also ...proxy.Observer) (_ *service, err error) {
+	s := &service{log: log}
+	defer func() {
+		if err != nil {
+			s.release()
+		}
+	}()
+	if s.store, err = openStorage(ctx, c, log); err != nil {
+		return nil, err
+	}
+	options, err := certOptions(c, s.store, log)
 	if err != nil {
+		return nil, err
+	}
+	if s.certs, err = certs.Open(ctx, options); err != nil {
 		return nil, fmt.Errorf("certificates: %w", err)
 	}
-	s := &service{log: log, certs: source}
+	if s.answers, err = bindChallenges(ctx, c); err != nil {
+		return nil, err
+	}
 	if err := s.serve(ctx, c, also); err != nil {
-		source.Close()
 		return nil, err
 	}
 	s.keepCertificates()
 	return s, nil
+}
+
+// release gives up what a start has opened, or the end of a service left.
+func (s *service) release() {
+	s.answers.close()
+	if s.certs != nil {
+		s.certs.Close()
+	}
+	if s.store != nil {
+		if err := s.store.Close(); err != nil {
+			s.log.Warn("storage not closed", zap.Error(err))
+		}
+	}
 }
 
 func (s *service) serve(ctx context.Context, c *config.Config, also []proxy.Observer) error {
@@ -86,6 +115,7 @@ func (s *service) keepCertificates() {
 			s.log.Error("certificates are no longer looked after", zap.Error(err))
 		}
 	})
+	s.keeping.Go(func() { s.certs.ServeChallenges(ctx, s.answers.http01, s.answers.alpn) })
 }
 
 // stop ends the service: no new session, and those that are up end by
@@ -95,5 +125,6 @@ func (s *service) stop(ctx context.Context) (unhurried bool) {
 	err := s.server.Shutdown(ctx)
 	s.stopCerts()
 	s.keeping.Wait()
+	s.release()
 	return err == nil
 }

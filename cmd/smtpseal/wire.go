@@ -7,8 +7,6 @@ import (
 	"os"
 	"strings"
 
-	"go.uber.org/zap"
-
 	"smtpseal/certs"
 	"smtpseal/config"
 	"smtpseal/proxy"
@@ -17,24 +15,6 @@ import (
 
 // This file turns what the configuration says into what the packages take. It
 // decides nothing that the configuration could have decided.
-
-func certOptions(c *config.Config, log *zap.Logger) certs.Options {
-	o := certs.Options{Storage: c.Storage.Path, Log: log}
-	for _, one := range c.Certificates {
-		if one.Internal {
-			o.Internal = append(o.Internal, one.Names)
-			o.Order = append(o.Order, certs.Internal)
-			continue
-		}
-		o.Files = append(o.Files, pair(one))
-		o.Order = append(o.Order, certs.File)
-	}
-	return o
-}
-
-func pair(c config.Certificate) certs.Pair {
-	return certs.Pair{CertFile: c.CertFile, KeyFile: c.KeyFile}
-}
 
 // policy is what a listener wants of TLS: its own named policy, else that of
 // all listeners with the explicit settings that replace parts of it. Session

@@ -40,22 +40,20 @@ func TestHostname(t *testing.T) {
 // What serves those who ask for no name is the first certificate of the file,
 // whichever kind it is.
 func TestCertificatesKeepTheOrderOfTheFile(t *testing.T) {
-	o := certOptions(&config.Config{
-		Storage: config.Storage{Path: "/s"},
+	o, err := certOptions(&config.Config{
 		Certificates: []config.Certificate{
 			{Names: []string{"a", "b"}, Internal: true},
 			{CertFile: "c", KeyFile: "k"},
 			{Names: []string{"d"}, Internal: true},
 		},
-	}, nil)
-	want := certs.Options{
-		Files:    []certs.Pair{{CertFile: "c", KeyFile: "k"}},
-		Internal: [][]string{{"a", "b"}, {"d"}},
-		Order:    []certs.Kind{certs.Internal, certs.File, certs.Internal},
-		Storage:  "/s",
+	}, nil, nil)
+	want := []certs.Entry{
+		{Names: []string{"a", "b"}, Internal: true},
+		{Pair: certs.Pair{CertFile: "c", KeyFile: "k"}},
+		{Names: []string{"d"}, Internal: true},
 	}
-	if !reflect.DeepEqual(o, want) {
-		t.Errorf("got %+v, want %+v", o, want)
+	if err != nil || !reflect.DeepEqual(o.Entries, want) {
+		t.Errorf("got %+v, %v, want %+v", o.Entries, err, want)
 	}
 }
 
@@ -134,7 +132,7 @@ func TestTimeoutsAndLimitsAreNotMixedUp(t *testing.T) {
 
 func TestWithoutACertificateThereAreNoTLSSettings(t *testing.T) {
 	cert, key := pairFor(t, time.Now().Add(twoMonths), "mail.example.org")
-	source, err := certs.Open(t.Context(), certs.Options{Files: []certs.Pair{{CertFile: cert, KeyFile: key}}})
+	source, err := certs.Open(t.Context(), certs.Options{Entries: []certs.Entry{{Pair: certs.Pair{CertFile: cert, KeyFile: key}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,198 @@
+package certs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// An issuance is one way to have certificates: an origin and a type of key. Of
+// certmagic it uses accounts, orders, challenges, and where things lie in the
+// storage; not its cache, and not its maintenance, which would send a second CA
+// what only the first one understands, retry at a staging CA, and never retry
+// after an error of the storage.
+type issuance struct {
+	origin      string // acme or internal
+	kind        keyType
+	config      *certmagic.Config
+	storage     certmagic.Storage
+	poll        time.Duration
+	alertBefore time.Duration
+	advice      func(ctx context.Context, issuer string, c certmagic.Certificate) (window, error) // nil: no CA to ask
+	slots       chan struct{}                                                                     // bounds the attempts at once
+}
+
+// mostAttempts bounds how many orders are under way at once: a start with a
+// thousand new names must not open a thousand connections to its CA.
+const mostAttempts = 8
+
+// idle is longer than any process lives: certmagic's maintenance shall not run.
+const idle = 100 * 365 * day
+
+// newCache makes the cache that certmagic cannot do without. Nothing is ever in
+// it.
+func newCache(log *zap.Logger) *certmagic.Cache {
+	return certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) {
+			return nil, errors.New("certmagic's cache is not in use")
+		},
+		RenewCheckInterval: idle,
+		OCSPCheckInterval:  idle,
+		Logger:             quiet(log),
+	})
+}
+
+// newConfig sets every field, so that certmagic fills none from its package
+// variables, which anybody may have changed.
+func newConfig(cache *certmagic.Cache, storage certmagic.Storage, keys certmagic.KeyGenerator, log *zap.Logger) *certmagic.Config {
+	config := certmagic.New(cache, certmagic.Config{
+		RenewalWindowRatio: 1.0 / 3,
+		OnEvent:            func(context.Context, string, map[string]any) error { return nil },
+		ShouldEmitFunc:     func(string) bool { return false },
+		DefaultServerName:  "none.invalid", // certmagic is never asked for a certificate
+		FallbackServerName: "none.invalid",
+		Issuers:            []certmagic.Issuer{noIssuer{}}, // until ours are made, which need this
+		IssuerPolicy:       certmagic.UseFirstIssuer,
+		ReusePrivateKeys:   true,
+		KeySource:          keys,
+		OCSP:               certmagic.OCSPConfig{DisableStapling: true}, // its fetch has no time-out
+		Storage:            storage,
+		DisableARI:         true, // or a renewal names the old certificate to a CA that did not issue it
+		Logger:             quiet(log),
+	})
+	// The fields whose zero value New takes for unset.
+	config.OnDemand, config.MustStaple, config.LocalCache = nil, false, nil
+	return config
+}
+
+type noIssuer struct{ certmagic.Issuer }
+
+// quiet keeps certmagic's tales for those who ask for them. What went wrong it
+// also returns, and we say it once.
+func quiet(log *zap.Logger) *zap.Logger {
+	if log.Core().Enabled(zapcore.DebugLevel) {
+		return log.Named("certmagic")
+	}
+	return zap.NewNop()
+}
+
+// attempt obtains or renews the certificate, unless another process has done so
+// meanwhile. force renews one that is not due.
+func (m *managed) attempt(ctx context.Context, force bool) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	select {
+	case m.slots <- struct{}{}:
+		defer func() { <-m.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	lock := "smtpseal_renew_" + certmagic.StorageKeys.Safe(m.kind.name+"_"+m.name)
+	if err := m.storage.Lock(ctx, lock); err != nil {
+		return fmt.Errorf("storage: lock %s: %w", lock, err)
+	}
+	defer m.storage.Unlock(context.WithoutCancel(ctx), lock)
+	broken := false
+	if err := m.reload(ctx); errors.Is(err, errBroken) {
+		broken = true
+	} else if err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	if !force && !m.due(time.Now()) {
+		return nil
+	}
+	return m.order(ctx, broken)
+}
+
+// order asks the CAs, in their order.
+func (m *managed) order(ctx context.Context, broken bool) error {
+	had := m.certificate()
+	ctx, refused := collect(ctx)
+	var err error
+	if had == nil && !broken {
+		err = m.config.ObtainCertSync(ctx, m.name)
+	} else {
+		err = m.config.RenewCertSync(ctx, m.name, true)
+	}
+	if err != nil {
+		return refused.or(err)
+	}
+	if err := m.reload(ctx); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	c := m.certificate()
+	if c == nil || c == had {
+		return errors.New("the new certificate is not in the storage, or not newer than the old one: is the clock of this machine right?")
+	}
+	m.mu.Lock()
+	m.state.renewals++
+	kind := EventRenewed
+	if had == nil {
+		kind = EventObtained
+	}
+	event := m.event(kind)
+	m.mu.Unlock()
+	m.log.Info("certificate "+string(kind), zap.String("issuer", event.Issuer), zap.Time("not_after", event.NotAfter), zap.String("serial", event.Serial))
+	m.source.tell(event)
+	return nil
+}
+
+func siteCert(issuer, name string) string { return certmagic.StorageKeys.SiteCert(issuer, name) }
+func siteKey(issuer, name string) string  { return certmagic.StorageKeys.SitePrivateKey(issuer, name) }
+
+// refusals gathers what each CA said in one attempt: certmagic returns only the
+// last one's words.
+type refusals struct{ all []error }
+
+type refusalsKey struct{}
+
+func collect(ctx context.Context) (context.Context, *refusals) {
+	r := &refusals{}
+	return context.WithValue(ctx, refusalsKey{}, r), r
+}
+
+func (r *refusals) or(err error) error {
+	if len(r.all) == 0 {
+		return err
+	}
+	var all []string
+	for _, one := range r.all {
+		all = append(all, one.Error())
+	}
+	return errors.New(strings.Join(all, "; "))
+}
+
+// remedy says what to look at for the failures that operators meet most.
+func remedy(err error) string {
+	text := err.Error()
+	for _, r := range remedies {
+		if strings.Contains(text, r.sign) {
+			return r.text
+		}
+	}
+	return "see the error; `smtpseal certs renew NAME` tries again at once"
+}
+
+// remedies are looked through in order. What a CA says comes as text only, its
+// problem type (RFC 8555 section 6.7) among it.
+var remedies = []struct{ sign, text string }{
+	{"storage", "look at the storage: is it there, may this user write to it, is it full?"},
+	{"acme:error:rateLimited", "the CA has had too many requests for this name or account: it is tried again later"},
+	{"acme:error:caa", "the CAA records of this name do not allow this CA: change them, or the directory"},
+	{"acme:error:externalAccountRequired", "this CA wants acme.eab: key_id and hmac_key, from its web site"},
+	{"acme:error:rejectedIdentifier", "this CA does not issue for this name: remove it, or choose another CA"},
+	{"acme:error:unauthorized", "another server answered the CA in our place: the name, or the forward of port 80 or 443, leads elsewhere; dns-01 needs neither"},
+	{"acme:error:dns", "the CA finds no address for this name: look at its A and AAAA records"},
+	{"acme:error:connection", "the CA cannot reach us: ports 80 (http-01) and 443 (tls-alpn-01) of this name must lead to acme.http_listen and acme.tls_alpn_listen; dns-01 needs neither"},
+	{"acme:error:tls", "the CA reached something else on port 443: forward it to acme.tls_alpn_listen, or write challenges: [http-01] or [dns-01]"},
+	{"certificate signed by unknown authority", "the CA's own certificate is not trusted here: name its root in acme.trusted_roots"},
+	{"no such host", "this machine cannot resolve the CA's name: look at its resolver"},
+	{"connection refused", "the CA's server is down, or a firewall keeps us from it"},
+	{"deadline exceeded", "the CA or the DNS did not answer in time: it is tried again"},
+}

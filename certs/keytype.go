@@ -1,0 +1,42 @@
+package certs
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// A keyType is a type of key that CAs sign. The first of the table is the
+// default: the handshake with it costs a small part of RSA's.
+type keyType struct {
+	name      string
+	generator certmagic.StandardKeyGenerator
+}
+
+var keyTypes = []keyType{
+	{"p256", certmagic.StandardKeyGenerator{KeyType: certmagic.P256}},
+	{"p384", certmagic.StandardKeyGenerator{KeyType: certmagic.P384}},
+	{"rsa2048", certmagic.StandardKeyGenerator{KeyType: certmagic.RSA2048}},
+	{"rsa4096", certmagic.StandardKeyGenerator{KeyType: certmagic.RSA4096}},
+}
+
+func keyTypeOf(name string) (keyType, error) {
+	var names []string
+	for _, k := range keyTypes {
+		if k.name == name {
+			return k, nil
+		}
+		names = append(names, k.name)
+	}
+	return keyType{}, fmt.Errorf("unknown key type %q: use %s", name, strings.Join(names, ", "))
+}
+
+// folder is where a CA's certificates with this type of key lie in the storage.
+// The default's is certmagic's own, so that what it has left there is found.
+func (k keyType) folder(issuer string) string {
+	if k == keyTypes[0] {
+		return issuer
+	}
+	return issuer + "-" + k.name
+}

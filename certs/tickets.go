@@ -1,0 +1,239 @@
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"sync"
+	"time"
+	"weak"
+
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+)
+
+// Session tickets that every replica opens. The keys are in the storage, where
+// a list of at most seven is written under a lock, and are polled by all:
+//
+//   - a new key is made every day, by whoever finds the newest too old;
+//   - it is announced first and seals later, when every replica has had two
+//     polls to see it, so that no ticket meets a replica that cannot open it;
+//   - it is dead after seven days, as crypto/tls's own keys are;
+//   - no listener uses a key itself, but one derived from it, its name and its
+//     policy: a ticket of a listener that wants no client certificate must not
+//     open one that does (the class of CVE-2025-23419).
+//
+// A storage that is away changes nothing for the keys in use. Where there are
+// none yet, or none is left alive, a process seals with keys of its own, which
+// it goes on opening afterwards. Who deletes the list ends all its tickets
+// within a poll; who steals it can read recorded sessions of TLS 1.2, so
+// that the configuration demands an encrypted storage.
+const (
+	ticketsKey  = "tickets/keys.json"
+	ticketsLock = "tickets"
+)
+
+// The clock is looked at in each poll, and nothing sleeps for longer: a timer
+// of a day would miss clocks that jump, and die of one error.
+const ticketPoll = 30 * time.Second
+
+// ticketTimeout bounds one poll in all, against a storage that accepts and is
+// silent, or a lock whose holder stands still.
+const ticketTimeout = 20 * time.Second
+
+type tickets struct {
+	storage certmagic.Storage
+	log     *zap.Logger
+	now     func() time.Time // the wall clock
+	wake    chan struct{}    // a first listener has come
+
+	mu       sync.Mutex
+	shared   []ticketKey // what the storage had when it was last read
+	own      []ticketKey // made by this process, for itself
+	read     bool        // the storage has been read once
+	away     bool        // … and cannot be now, which has been logged
+	attached []attachment
+}
+
+// An attachment is a listener's configuration. It is not kept alive: after a
+// reload the old one lives only as long as its sessions.
+type attachment struct {
+	config weak.Pointer[tls.Config]
+	info   string // what sets its keys apart from other listeners'
+}
+
+// newTickets asks nothing of the storage: run does.
+func newTickets(storage certmagic.Storage, log *zap.Logger) *tickets {
+	return &tickets{storage: storage, log: log, now: time.Now, wake: make(chan struct{}, 1)}
+}
+
+// attach gives c the keys of the listener called name, now and whenever they
+// change, as long as c is in use. It must be done before c is. Listeners
+// share tickets if both texts are the same.
+func (t *tickets) attach(name, policy string, c *tls.Config) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.attached = append(t.attached, attachment{weak.Make(c), ticketInfo(name, policy)})
+	t.apply()
+	select {
+	case t.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// run keeps the keys fresh until ctx ends. It leaves the storage alone while
+// no listener shares its tickets.
+func (t *tickets) run(ctx context.Context) {
+	tick := time.NewTicker(ticketPoll)
+	defer tick.Stop()
+	for {
+		t.poll(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-t.wake:
+		}
+	}
+}
+
+func (t *tickets) poll(ctx context.Context) {
+	if !t.wanted() {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, ticketTimeout)
+	defer cancel()
+	keys, err := t.load(limited)
+	if err == nil {
+		t.take(keys) // also if what follows fails
+		if keys, err = t.renew(limited, keys); err == nil {
+			t.take(keys)
+		}
+	}
+	if ctx.Err() != nil { // we are ending: says nothing about the storage
+		return
+	}
+	t.report(err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.apply() // time has passed, whatever the storage says
+}
+
+// wanted forgets configurations that nobody uses any more.
+func (t *tickets) wanted() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.forget()
+	return len(t.attached) > 0
+}
+
+func (t *tickets) load(ctx context.Context) ([]ticketKey, error) {
+	data, err := t.storage.Load(ctx, ticketsKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return decodeTicketKeys(data)
+}
+
+// renew makes a new key if that is due. Under the lock it looks again, since
+// another replica may have been faster. A lock that is lost all the same costs
+// one key too many or too few, and clients a full handshake.
+func (t *tickets) renew(ctx context.Context, keys []ticketKey) ([]ticketKey, error) {
+	if !ticketKeyDue(keys, t.wall()) {
+		return keys, nil
+	}
+	if err := t.storage.Lock(ctx, ticketsLock); err != nil {
+		return nil, err
+	}
+	defer t.unlock(ctx)
+	keys, err := t.load(ctx)
+	if err != nil || !ticketKeyDue(keys, t.wall()) {
+		return keys, err
+	}
+	keys = addTicketKey(keys, t.wall())
+	data, err := encodeTicketKeys(keys)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.storage.Store(ctx, ticketsKey, data); err != nil {
+		return nil, err
+	}
+	t.log.Info("session tickets: made a new key", zap.String("key", keys[0].id), zap.Time("in use from", keys[0].from))
+	return keys, nil
+}
+
+// unlock has time of its own, or a slow Store would leave the lock behind. Its
+// error is nobody's: the lock has a lease.
+func (t *tickets) unlock(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ticketTimeout/4)
+	defer cancel()
+	_ = t.storage.Unlock(ctx, ticketsLock)
+}
+
+func (t *tickets) take(keys []ticketKey) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.shared, t.read = keys, true
+	t.apply()
+}
+
+// report logs the beginning and the end of an outage.
+func (t *tickets) report(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case err == nil && t.away:
+		t.log.Info("session tickets: the storage is back, and the keys with it")
+	case err != nil && !t.away && !t.read:
+		t.log.Warn("session tickets: no keys from the storage yet: until there are, clients that come back to another replica need a full handshake", zap.Error(err))
+	case err != nil && !t.away:
+		t.log.Warn("session tickets: the storage fails: the keys in use stay, there are no new ones", zap.Error(err))
+	}
+	t.away = err != nil
+}
+
+// apply sets the keys of every listener. It is called under t.mu.
+func (t *tickets) apply() {
+	t.forget()
+	if len(t.attached) == 0 {
+		return
+	}
+	keys := t.inUse()
+	for _, a := range t.attached {
+		if c := a.config.Value(); c != nil {
+			c.SetSessionTicketKeys(deriveTicketKeys(keys, a.info))
+		}
+	}
+}
+
+// inUse returns the keys that open tickets, and first the one that seals. There
+// is always one.
+func (t *tickets) inUse() []ticketKey {
+	now := t.wall()
+	t.own = aliveTicketKeys(t.own, now)
+	shared := sealFirst(aliveTicketKeys(t.shared, now), now)
+	if len(shared) == 0 && ticketKeyDue(t.own, now) {
+		t.own = addTicketKey(t.own, now)
+		t.own[0].from = now // nobody else has to learn of it
+	}
+	return append(shared, t.own...)
+}
+
+func (t *tickets) forget() {
+	kept := t.attached[:0]
+	for _, a := range t.attached {
+		if a.config.Value() != nil {
+			kept = append(kept, a)
+		}
+	}
+	clear(t.attached[len(kept):])
+	t.attached = kept
+}
+
+// wall is the time that ages are judged by. Without its monotonic part: that
+// one stands still in a suspended machine, and follows no correction.
+func (t *tickets) wall() time.Time { return t.now().Round(0) }

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"smtpseal/certs"
+	"smtpseal/certs/dns"
+	"smtpseal/certs/storage"
+	"smtpseal/config"
+)
+
+// This file is wire.go's part for certificates: it opens the storage and the
+// DNS provider that they need, and resolves the secrets for that.
+
+// keepsCertificates reports whether a configuration has certificates that we
+// obtain, or ticket keys to share: without them no storage is needed.
+func keepsCertificates(c *config.Config) bool {
+	for _, one := range c.Certificates {
+		if one.CertFile == "" {
+			return true
+		}
+	}
+	return c.TLS.SessionTickets == "shared"
+}
+
+func byACME(c *config.Config) bool {
+	for _, one := range c.Certificates {
+		if one.ByACME() {
+			return true
+		}
+	}
+	return false
+}
+
+// openStorage opens the storage if it is needed; else the store is nil. Who
+// opens it closes it.
+func openStorage(ctx context.Context, c *config.Config, log *zap.Logger) (storage.Store, error) {
+	if !keepsCertificates(c) {
+		return nil, nil
+	}
+	o := storage.Options{
+		Type: c.Storage.Type, Path: c.Storage.Path, Prefix: c.Storage.Prefix,
+		Namespace: c.Storage.Namespace, Kubeconfig: c.Storage.Kubeconfig, Log: log,
+	}
+	for _, secret := range []struct {
+		path string
+		from config.Secret
+		to   *string
+	}{
+		{"storage.url", c.Storage.URL, &o.URL},
+		{"storage.encryption_key", c.Storage.EncryptionKey, &o.EncryptionKey},
+	} {
+		if err := resolve(secret.path, secret.from, secret.to); err != nil {
+			return nil, err
+		}
+	}
+	return storage.Open(ctx, o)
+}
+
+func resolve(path string, from config.Secret, to *string) error {
+	if from.IsZero() {
+		return nil
+	}
+	text, err := from.Resolve()
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	*to = text
+	return nil
+}
+
+// certOptions are what the certificates are made of. The store may be nil.
+func certOptions(c *config.Config, store storage.Store, log *zap.Logger) (certs.Options, error) {
+	o := certs.Options{Log: log, OnEvent: certs.Hook{Command: c.ACME.OnEvent.Command, URL: c.ACME.OnEvent.URL}}
+	if store != nil {
+		o.Storage = store
+	}
+	for _, one := range c.Certificates {
+		o.Entries = append(o.Entries, entry(one))
+	}
+	if !byACME(c) {
+		return o, nil
+	}
+	a, err := acmeOptions(c.ACME, log)
+	if err != nil {
+		return o, fmt.Errorf("acme: %w", err)
+	}
+	o.ACME = a
+	return o, nil
+}
+
+func entry(c config.Certificate) certs.Entry {
+	return certs.Entry{Pair: certs.Pair{CertFile: c.CertFile, KeyFile: c.KeyFile}, Names: c.Names, Internal: c.Internal, KeyTypes: c.KeyTypes}
+}
+
+func acmeOptions(c config.ACME, log *zap.Logger) (*certs.ACME, error) {
+	a := &certs.ACME{
+		Email: c.Email, Challenges: c.Challenges, RotateKeys: !c.ReuseKeys,
+		AlertBefore: time.Duration(c.AlertDays) * 24 * time.Hour,
+		HTTPListen:  first(c.HTTPListen), TLSALPNListen: first(c.TLSALPNListen),
+	}
+	own := config.Directory{URL: c.Directory, TrustedRoots: c.TrustedRoots, Profile: c.Profile, EAB: c.EAB}
+	for i, d := range append([]config.Directory{own}, c.Fallback...) {
+		to := certs.Directory{URL: d.URL, Roots: d.TrustedRoots, Profile: d.Profile, EABKeyID: d.EAB.KeyID}
+		path := "eab.hmac_key"
+		if i > 0 {
+			path = fmt.Sprintf("fallback[%d].%s", i-1, path)
+		}
+		if err := resolve(path, d.EAB.HMACKey, &to.EABKey); err != nil {
+			return nil, err
+		}
+		a.Directories = append(a.Directories, to)
+	}
+	if c.DNS.Provider == "" {
+		return a, nil
+	}
+	solver, err := dnsSolver(c.DNS, log)
+	if err != nil {
+		return nil, fmt.Errorf("dns: %w", err)
+	}
+	a.DNS = solver
+	return a, nil
+}
+
+// first is the first port among addresses, for who must know one.
+func first(addresses []config.Address) string {
+	for _, a := range addresses {
+		if a.Network == "tcp" {
+			return a.Addr
+		}
+	}
+	return ""
+}
+
+func dnsSolver(c config.DNS, log *zap.Logger) (*dns.Solver, error) {
+	provider, err := dnsProvider(c, log)
+	if err != nil {
+		return nil, err
+	}
+	return dns.NewSolver(dns.Options{
+		Provider: provider, Resolvers: c.Resolvers, TTL: c.TTL, Log: log,
+		PropagationTimeout: c.PropagationTimeout, PropagationDelay: c.PropagationDelay,
+	})
+}
+
+func dnsProvider(c config.DNS, log *zap.Logger) (dns.Provider, error) {
+	settings := dns.Settings{}
+	for key, secret := range c.Settings {
+		text := ""
+		if err := resolve(key, secret, &text); err != nil {
+			return nil, err
+		}
+		settings[key] = text
+	}
+	if len(c.Command) > 0 {
+		settings["command"] = dns.List(c.Command...)
+	}
+	return dns.Open(c.Provider, settings, log)
+}
