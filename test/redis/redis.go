@@ -1,0 +1,109 @@
+// Package redis runs a real Redis for tests: in the foreground, in a directory
+// of its own, on a free loopback port, from the package that test/install.sh has
+// unpacked. It needs no root and touches nothing of the machine.
+//
+// What is written is on the disk when Redis answers, so that a server that is
+// stopped, or crashes, and is started again has lost nothing.
+package redis
+
+import (
+	"errors"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"smtpseal/test/loopback"
+)
+
+// Password is what a server wants to hear. It has the octets in it that URLs,
+// and those who take them apart, stumble over.
+const Password = "h1dden/p@ss?word%41#"
+
+// A Config says what Redis to run. The zero value is one without TLS.
+type Config struct {
+	// PEM files; with them the server speaks TLS only.
+	CertFile, KeyFile string
+}
+
+// A Server is a running Redis.
+type Server struct {
+	config  Config
+	root    string // of the unpacked packages
+	dir     string
+	addr    string
+	process *process // nil: stopped
+	log     journal
+}
+
+// Start runs a server until the test ends.
+func Start(t testing.TB, config Config) *Server {
+	t.Helper()
+	s, err := New(config, t.TempDir())
+	if err != nil {
+		t.Fatalf("redis: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Errorf("redis: stop: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("redis:\n%s", s.Log())
+		}
+	})
+	return s
+}
+
+// New runs a server in dir until Stop.
+func New(config Config, dir string) (*Server, error) {
+	root, err := unpacked()
+	if err != nil {
+		return nil, err
+	}
+	addr, err := loopback.Free("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: config, root: root, dir: dir, addr: addr}
+	if err := s.configure(); err != nil {
+		return nil, err
+	}
+	return s, s.Again()
+}
+
+// Addr is its host:port.
+func (s *Server) Addr() string { return s.addr }
+
+// URL is how its clients name it, password and all.
+func (s *Server) URL() string {
+	u := url.URL{Scheme: "redis", User: url.UserPassword("default", Password), Host: s.addr, Path: "/0"}
+	if s.config.CertFile != "" {
+		u.Scheme = "rediss"
+	}
+	return u.String()
+}
+
+// Log is what the server has said so far.
+func (s *Server) Log() string { return s.log.String() }
+
+// unpacked finds what test/install.sh has made, in the working tree that the
+// test runs in.
+func unpacked() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			break
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("not in a working tree of this project")
+		}
+	}
+	root := filepath.Join(dir, ".cache", "debian")
+	if _, err := os.Stat(filepath.Join(root, ".complete")); err != nil {
+		return "", errors.New("nothing is unpacked: run make test, or test/install.sh")
+	}
+	return root, nil
+}
