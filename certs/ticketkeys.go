@@ -101,20 +101,26 @@ func ticketKeyDue(keys []ticketKey, now time.Time) bool {
 	return !slices.ContainsFunc(keys, func(k ticketKey) bool { return k.age(now) < ticketRotation })
 }
 
-// addTicketKey puts a new key before those that are alive. The first one is not
-// announced: nothing else could seal meanwhile.
+// addTicketKey puts a new key before the others. The first one is not announced:
+// nothing else could seal meanwhile. What leaves the list is the last of it and
+// what is long dead; to drop all that are dead now would let a replica whose
+// clock is some days ahead take away the keys that all others use.
 func addTicketKey(keys []ticketKey, now time.Time) []ticketKey {
 	var id [8]byte
 	var secret [32]byte
 	rand.Read(id[:])
 	rand.Read(secret[:])
 	added := ticketKey{hex.EncodeToString(id[:]), newTicketSecret(secret), now.UTC(), now.UTC()}
-	keys = aliveTicketKeys(keys, now)
-	if len(keys) > 0 {
+	if len(aliveTicketKeys(keys, now)) > 0 {
 		added.from = added.from.Add(ticketAnnounce)
 	}
-	slices.SortFunc(keys, func(a, b ticketKey) int { return b.made.Compare(a.made) })
-	return append([]ticketKey{added}, keys[:min(len(keys), maxTicketKeys-1)]...)
+	list := []ticketKey{added}
+	for _, k := range keys {
+		if now.Sub(k.made) < 2*ticketLifetime && len(list) < maxTicketKeys {
+			list = append(list, k)
+		}
+	}
+	return list
 }
 
 // sealFirst puts the key that seals before the others: the newest that all

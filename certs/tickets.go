@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 	"weak"
@@ -54,6 +55,7 @@ type tickets struct {
 	read     bool        // the storage has been read once
 	away     bool        // … and cannot be now, which has been logged
 	attached []attachment
+	applied  []string // ids of the keys that all of them have
 }
 
 // An attachment is a listener's configuration. It is not kept alive: after a
@@ -74,8 +76,10 @@ func newTickets(storage certmagic.Storage, log *zap.Logger) *tickets {
 func (t *tickets) attach(name, policy string, c *tls.Config) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.attached = append(t.attached, attachment{weak.Make(c), ticketInfo(name, policy)})
-	t.apply()
+	info := ticketInfo(name, policy)
+	c.SetSessionTicketKeys(deriveTicketKeys(t.inUse(), info))
+	t.attached = append(t.attached, attachment{weak.Make(c), info})
+	t.forget()
 	select {
 	case t.wake <- struct{}{}:
 	default: // it is awake already
@@ -106,21 +110,20 @@ func (t *tickets) poll(ctx context.Context) {
 	defer cancel()
 	keys, err := t.load(limited)
 	if err == nil {
-		t.take(keys) // also if what follows fails
-		if keys, err = t.renew(limited, keys); err == nil {
+		t.take(keys)
+	}
+	if err == nil && ticketKeyDue(keys, t.wall()) {
+		if keys, err = t.renew(limited); err == nil {
 			t.take(keys)
 		}
 	}
-	if ctx.Err() != nil { // we are ending: says nothing about the storage
-		return
+	t.apply()             // time has passed, whatever the storage says
+	if ctx.Err() == nil { // else we are ending: says nothing about the storage
+		t.report(err)
 	}
-	t.report(err)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.apply() // time has passed, whatever the storage says
 }
 
-// wanted forgets configurations that nobody uses any more.
+// wanted reports whether any listener shares its tickets.
 func (t *tickets) wanted() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -139,13 +142,10 @@ func (t *tickets) load(ctx context.Context) ([]ticketKey, error) {
 	return decodeTicketKeys(data)
 }
 
-// renew makes a new key if that is due. Under the lock it looks again, since
-// another replica may have been faster. A lock that is lost all the same costs
-// one key too many or too few, and clients a full handshake.
-func (t *tickets) renew(ctx context.Context, keys []ticketKey) ([]ticketKey, error) {
-	if !ticketKeyDue(keys, t.wall()) {
-		return keys, nil
-	}
+// renew makes a new key. Under the lock it looks again, since another replica
+// may have been faster. A lock that is lost all the same costs one key too many
+// or too few, and clients a full handshake.
+func (t *tickets) renew(ctx context.Context) ([]ticketKey, error) {
 	if err := t.storage.Lock(ctx, ticketsLock); err != nil {
 		return nil, err
 	}
@@ -178,7 +178,6 @@ func (t *tickets) take(keys []ticketKey) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.shared, t.read = keys, true
-	t.apply()
 }
 
 // report logs the beginning and the end of an outage.
@@ -196,13 +195,19 @@ func (t *tickets) report(err error) {
 	t.away = err != nil
 }
 
-// apply sets the keys of every listener. It is called under t.mu.
+// apply gives every listener the keys in use, if they are not those that it has.
 func (t *tickets) apply() {
-	t.forget()
-	if len(t.attached) == 0 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var ids []string
+	keys := t.inUse()
+	for _, k := range keys {
+		ids = append(ids, k.id)
+	}
+	if slices.Equal(ids, t.applied) {
 		return
 	}
-	keys := t.inUse()
+	t.applied = ids
 	for _, a := range t.attached {
 		if c := a.config.Value(); c != nil {
 			c.SetSessionTicketKeys(deriveTicketKeys(keys, a.info))
@@ -211,7 +216,7 @@ func (t *tickets) apply() {
 }
 
 // inUse returns the keys that open tickets, and first the one that seals. There
-// is always one.
+// is always one. It is called under t.mu.
 func (t *tickets) inUse() []ticketKey {
 	now := t.wall()
 	t.own = aliveTicketKeys(t.own, now)
@@ -223,15 +228,10 @@ func (t *tickets) inUse() []ticketKey {
 	return append(shared, t.own...)
 }
 
+// forget drops the configurations that nobody uses any more. It is called under
+// t.mu.
 func (t *tickets) forget() {
-	kept := t.attached[:0]
-	for _, a := range t.attached {
-		if a.config.Value() != nil {
-			kept = append(kept, a)
-		}
-	}
-	clear(t.attached[len(kept):])
-	t.attached = kept
+	t.attached = slices.DeleteFunc(t.attached, func(a attachment) bool { return a.config.Value() == nil })
 }
 
 // wall is the time that ages are judged by. Without its monotonic part: that
