@@ -111,9 +111,9 @@ type DNS struct {
 	// that are no secrets are of this type too, since they may be kept elsewhere
 	// alike.
 	Settings           map[string]Secret
-	Command            []string // of the provider exec: an absolute path and arguments
-	Resolvers          []string // host:port; empty: the system's, and each zone's own
-	PropagationTimeout time.Duration
+	Command            []string      // of the provider exec: an absolute path and arguments
+	Resolvers          []string      // host:port; empty: the system's, and each zone's own
+	PropagationTimeout time.Duration // negative: do not look whether a record is there
 	PropagationDelay   time.Duration // may be 0
 	TTL                time.Duration
 }

@@ -14,13 +14,25 @@ import (
 var dnsFields = []field[DNS]{
 	{name: "provider", read: readProvider},
 	{name: "resolvers", read: readResolvers},
-	{name: "propagation_timeout", read: func(v value, d *DNS) { v.durationFrom(&d.PropagationTimeout, time.Second, time.Hour) }},
+	{name: "propagation_timeout", read: readPropagationTimeout},
 	{name: "propagation_delay", read: func(v value, d *DNS) { v.durationFrom(&d.PropagationDelay, 0, time.Hour) }},
 	{name: "ttl", read: func(v value, d *DNS) { v.durationFrom(&d.TTL, time.Second, 24*time.Hour) }},
 }
 
 func defaultDNS() DNS {
 	return DNS{PropagationTimeout: 2 * time.Minute, TTL: time.Minute}
+}
+
+// doNotLook is written -1s, or -1. It is for those who cannot see what
+// the CA sees, where every look would be in vain; Caddy has the same.
+const doNotLook = -time.Second
+
+func readPropagationTimeout(v value, d *DNS) {
+	if v.node.Kind == yaml.ScalarNode && v.node.Style&yaml.TaggedStyle == 0 && (v.node.Value == "-1" || v.node.Value == "-1s") {
+		d.PropagationTimeout = doNotLook
+		return
+	}
+	v.durationFrom(&d.PropagationTimeout, time.Second, time.Hour)
 }
 
 const noProvider = "is missing, and dns-01 needs somebody who publishes its records"

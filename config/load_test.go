@@ -81,6 +81,14 @@ func TestHostileFilesCostLittle(t *testing.T) {
 		"servers":               numbered("backends:\n  a:\n    servers: [", `"h%d:25",`) + "]\n",
 		"longest list":          listOf("backends:\n  a:\n    servers: [", `"h%d:25",`) + "]\n",
 		"longest hidden list":   listOf("backends:\n  a:\n    hide_extensions: [", `H%d,`) + "]\n",
+		"longest fallback list": listOf("acme:\n  fallback: [", `"https://h%d.example",`) + "]\n",
+		"longest name list":     listOf("certificates:\n- names: [", `"*.h%d",`) + "]\n",
+		"longest resolver list": listOf("acme:\n  dns:\n    resolvers: [", `"h%d:x",`) + "]\n",
+		"longest command":       listOf("acme:\n  on_event: [x,", `"h%d",`) + "]\n",
+		"one long command":      "acme:\n  on_event: /" + repeated("", "a ") + "\n",
+		"one long secret":       "storage: {encryption_key: " + repeated("", "a") + "}\n",
+		"keys of no provider":   numbered("acme:\n  dns:\n", "    k%d: x\n"),
+		"keys of a provider":    numbered("acme:\n  dns:\n    provider: exec\n", "    k%d: x\n"),
 		"longest network list":  listOf("listeners:\n- accept_proxy: [", `"2001:db8::%d",`) + "]\n",
 	} {
 		t.Run(name, func(t *testing.T) {

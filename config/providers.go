@@ -175,7 +175,12 @@ func checkWord(v value, text string) {
 	}
 }
 
-func checkEndpoint(v value, text string) { v.checkWebURL(text, "https://dns.example.org/hook") }
+// checkEndpoint takes a URL to which paths are added, so nothing may follow.
+func checkEndpoint(v value, text string) {
+	if v.checkWebURL(text, "https://dns.example.org/hook") && strings.Contains(text, "?") {
+		v.wrong("has a ? in it", "remove it and what follows: credentials have keys of their own")
+	}
+}
 
 // ovhEndpoints are the names that OVH's own client knows for its URLs.
 var ovhEndpoints = []string{"ovh-eu", "ovh-ca", "ovh-us", "kimsufi-eu", "kimsufi-ca", "soyoustart-eu", "soyoustart-ca"}

@@ -94,7 +94,9 @@ func (s section) checkStorageURL(st *Storage, schemes []string, example string) 
 		u, err := url.Parse(st.URL.literal())
 		switch {
 		case err != nil:
-			at.wrong("is no URL", remedy+"; in a password, what is no letter or digit is written as % and two hex digits")
+			at.wrong("is no URL", remedy+"; "+escaped)
+		case !isWhole(st.URL.literal()):
+			at.wrong("has an @ or # where none can be", escaped)
 		case !slices.Contains(schemes, u.Scheme):
 			at.wrong("does not begin with "+alternatives(schemes)+", and ://", remedy)
 		case u.Scheme == "unix" && u.Path == "":
@@ -103,6 +105,16 @@ func (s section) checkStorageURL(st *Storage, schemes []string, example string) 
 			at.wrong("has no host", remedy)
 		}
 	}
+}
+
+const escaped = "in a password, write what is no letter or digit as % and two hex digits"
+
+// isWhole is false if a password with a /, ? or # in it has ended the host too
+// early: its rest would be taken for something that others quote.
+func isWhole(url string) bool {
+	_, rest, _ := strings.Cut(url, "://")
+	i := strings.IndexAny(rest, "/?#")
+	return i < 0 || !strings.ContainsAny(rest[i:], "@#")
 }
 
 // readPrefix takes what is safe as a part of a Redis key, as the name of a

@@ -2,7 +2,6 @@ package config
 
 import (
 	"net/netip"
-	"strings"
 	"testing"
 )
 
@@ -67,17 +66,7 @@ func TestWarnings(t *testing.T) {
 		}, [][]string{{"backend spare: no listener uses it", "remove it"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := c.c.Warnings()
-			if len(got) != len(c.want) {
-				t.Fatalf("got %d warnings: %q", len(got), got)
-			}
-			for i, pieces := range c.want {
-				for _, piece := range pieces {
-					if !strings.Contains(got[i], piece) {
-						t.Errorf("%q is not in %q", piece, got[i])
-					}
-				}
-			}
+			mustWarn(t, c.c.Warnings(), c.want)
 		})
 	}
 }
