@@ -1,8 +1,11 @@
 package certs
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -17,25 +20,30 @@ type Policy struct {
 	MinVersion     string   // 1.0, 1.1, 1.2 or 1.3; empty: the policy's
 	CipherSuites   []string // IANA names, for TLS up to 1.2; empty: the policy's
 	Curves         []string // key exchanges; empty: all that Go offers, post-quantum first
-	SessionTickets string   // per_process or off; empty: per_process
+	SessionTickets string   // per_process, shared or off; empty: per_process
 	ClientAuth     string   // off, request or require; empty: off
 	ClientCAFile   string   // PEM: who signs client certificates
+	Listener       string   // its name, the same at every replica; needed for shared tickets
 }
 
 // TLSConfig returns the configuration of one listener. Each call makes one with
-// its own session-ticket keys, and listeners must not share one: a ticket from
-// a listener without client certificates would open one that requires them
-// (the class of CVE-2025-23419).
+// its own session-ticket keys, or with keys of the listener's name and policy if
+// tickets are shared, and listeners must not share one: a ticket from a listener
+// without client certificates would open one that requires them (the class of
+// CVE-2025-23419). A copy of a configuration does not get the keys that follow.
 //
 // A client that offers ALPN protocols must offer smtp; one that offers none,
 // as all mail clients do, is served. No policy uses GODEBUG: explicit
 // versions and suites do all that is needed.
 func (s *Source) TLSConfig(p Policy) (*tls.Config, error) {
 	c := &tls.Config{GetCertificate: s.getCertificate, NextProtos: []string{"smtp"}}
-	for _, step := range []func(*tls.Config) error{p.versions, p.suites, p.curves, p.tickets, p.clients} {
+	for _, step := range []func(*tls.Config) error{p.versions, p.suites, p.curves, p.clients} {
 		if err := step(c); err != nil {
 			return nil, fmt.Errorf("tls policy: %w", err)
 		}
+	}
+	if err := s.chooseTickets(p, c); err != nil {
+		return nil, fmt.Errorf("tls policy: %w", err)
 	}
 	return c, nil
 }
@@ -86,17 +94,51 @@ func (p Policy) curves(c *tls.Config) (err error) {
 	return err
 }
 
-func (p Policy) tickets(c *tls.Config) error {
+func (s *Source) chooseTickets(p Policy, c *tls.Config) error {
 	switch p.SessionTickets {
 	case "", "per_process": // crypto/tls makes keys, and a new one every day
+		return nil
 	case "off":
 		c.SessionTicketsDisabled = true
+		return nil
 	case "shared":
-		return errors.New("session_tickets: shared is not supported yet: write per_process or off")
-	default:
-		return unknown("session_tickets", p.SessionTickets, []string{"per_process", "off"})
+		return s.shareTickets(p, c)
 	}
-	return nil
+	return unknown("session_tickets", p.SessionTickets, []string{"per_process", "shared", "off"})
+}
+
+func (s *Source) shareTickets(p Policy, c *tls.Config) error {
+	policy, err := p.fingerprint()
+	switch {
+	case err != nil:
+		return err
+	case p.Listener == "":
+		return errors.New("session_tickets shared: the listener has no name")
+	case s.tickets != nil:
+		s.tickets.attach(p.Listener, policy, c)
+		return nil
+	case s.log == nil: // a zero Source checks policies, and serves nobody
+		return nil
+	}
+	return errors.New("session_tickets shared: there is no storage to share them through: configure one, or write per_process")
+}
+
+// fingerprint tells a policy from every other. Listeners of two policies open
+// nothing of each other's, and neither do those with one policy whose file of
+// CAs has changed: who was let in by an old one shows a certificate again.
+func (p Policy) fingerprint() (string, error) {
+	hash := sha256.New()
+	if err := json.NewEncoder(hash).Encode(p); err != nil {
+		return "", err
+	}
+	if p.ClientCAFile != "" {
+		data, _, err := readFile(p.ClientCAFile)
+		if err != nil {
+			return "", fmt.Errorf("client_ca_file: %w", err)
+		}
+		hash.Write(data)
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
 func (p Policy) clients(c *tls.Config) error {

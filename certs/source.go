@@ -50,7 +50,7 @@ type Entry struct {
 // Options is what a Source keeps and how.
 type Options struct {
 	Entries      []Entry           // the first is for clients that name none
-	Storage      certmagic.Storage // for what we obtain; not needed for files alone. The caller closes it
+	Storage      certmagic.Storage // for what we obtain, and shared session tickets; else not needed. The caller closes it
 	ACME         *ACME             // needed if an entry is by ACME
 	OnEvent      Hook              // who is told of what happens to certificates
 	Log          *zap.Logger       // nil: silent
@@ -75,6 +75,7 @@ type Source struct {
 	acmeNames atomic.Pointer[map[string]bool] // for which challenges are answered
 	internal  *internal                       // nil: no internal CA
 	acme      *acmeOrigin                     // nil: no ACME
+	tickets   *tickets                        // nil: no storage to share them through
 	hook      *hook
 	ran       atomic.Bool
 	closed    sync.Once
@@ -108,6 +109,9 @@ func Open(ctx context.Context, o Options) (*Source, error) {
 		s.options.PollInterval = 10 * time.Second
 	}
 	s.hook = newHook(o.OnEvent, s.log)
+	if o.Storage != nil {
+		s.tickets = newTickets(o.Storage, s.log)
+	}
 	if err := s.Apply(ctx, o.Entries); err != nil {
 		s.Close()
 		return nil, err
@@ -122,9 +126,12 @@ func (s *Source) Run(ctx context.Context) error {
 		return errors.New("certificates: already run")
 	}
 	defer s.Close()
-	var hooks sync.WaitGroup
-	defer hooks.Wait()
-	hooks.Go(func() { s.hook.run(ctx) })
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { s.hook.run(ctx) })
+	if s.tickets != nil {
+		beside.Go(func() { s.tickets.run(ctx) })
+	}
 	s.start(ctx)
 	defer s.halt()
 	tick := time.NewTicker(s.options.PollInterval)
