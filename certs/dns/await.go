@@ -204,7 +204,20 @@ func (r record) is(rr dns.RR) bool {
 		return strings.Join(text.Txt, "") == strings.Join(textStrings(r.data), "")
 	}
 	wanted, err := dns.NewRR(rr.Header().Name + " IN " + r.kind + " " + r.data)
-	return err == nil && wanted != nil && dns.IsDuplicate(wanted, rr)
+	return err == nil && wanted != nil && packed(wanted) == packed(rr)
+}
+
+// packed is a record on the wire, without its TTL: in text, hexadecimal digits
+// may be of either case.
+func packed(rr dns.RR) string {
+	rr = dns.Copy(rr)
+	rr.Header().Ttl = 0
+	buffer := make([]byte, dns.Len(rr))
+	n, err := dns.PackRR(rr, buffer, 0, nil, false)
+	if err != nil {
+		return err.Error()
+	}
+	return string(buffer[:n])
 }
 
 // unseen are those who have not shown the record, and what they did instead.

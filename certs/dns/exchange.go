@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,7 +103,7 @@ func address(server string) (string, error) {
 	if err != nil {
 		host, port = strings.Trim(server, "[]"), "53"
 	}
-	if host == "" || strings.ContainsAny(host, "/ []") || net.ParseIP(host) == nil && strings.Contains(host, ":") {
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil || host == "" || strings.ContainsAny(host, "/ []") || net.ParseIP(host) == nil && strings.Contains(host, ":") {
 		return "", fmt.Errorf("name server %q: use host, host:port or [IPv6]:port", server)
 	}
 	return net.JoinHostPort(host, port), nil

@@ -22,6 +22,9 @@ func (s *Server) ready() error {
 				return errors.New("named has ended at once")
 			default:
 			}
+			if strings.Contains(s.Log(), "not loaded due to errors") {
+				return fmt.Errorf("zone %s has errors", zone.Name)
+			}
 			if time.Now().After(deadline) {
 				return fmt.Errorf("no answer for %s in %s", zone.Name, patience)
 			}

@@ -68,8 +68,10 @@ type Server struct {
 	ended   chan struct{}
 }
 
-// patience bounds every wait for named.
-const patience = 20 * time.Second
+const (
+	patience = 20 * time.Second // bounds every wait for named
+	shown    = 8 << 10          // octets of its log that a failed test shows
+)
 
 // Start runs BIND until the test ends, and shows its log if the test fails.
 func Start(t testing.TB, config Config) *Server {
@@ -83,7 +85,8 @@ func Start(t testing.TB, config Config) *Server {
 			t.Errorf("bind: %v", err)
 		}
 		if t.Failed() {
-			t.Logf("BIND's log (%s):\n%s", s.addr, s.Log())
+			log := s.Log()
+			t.Logf("the end of BIND's log (%s):\n%s", s.addr, log[max(0, len(log)-shown):])
 		}
 	})
 	return s

@@ -27,6 +27,7 @@ options {
 	allow-recursion { any; };
 	allow-transfer { any; };
 	empty-zones-enable no;
+	check-names primary ignore;
 	dnssec-validation no;
 	notify no;
 	querylog yes;
