@@ -92,10 +92,11 @@ func TestASecretThatCannotBeHadSaysWhatToDo(t *testing.T) {
 // TestSecretsAreEqualIfWrittenAlike: who compares two configurations must see a
 // secret that has changed.
 func TestSecretsAreEqualIfWrittenAlike(t *testing.T) {
-	if newSecret("k", "a", false) != newSecret("k", "a", false) || newSecret("k", "", false) != (Secret{}) {
+	one := newSecret("k", "a", false)
+	if again := newSecret("k", strings.Clone("a"), false); one != again || newSecret("k", "", false) != (Secret{}) {
 		t.Error("equal ones differ")
 	}
-	if newSecret("k", "a", false) == newSecret("k", "b", false) {
+	if one == newSecret("k", "b", false) || one == newSecret("l", "a", false) {
 		t.Error("a changed one is the same")
 	}
 }

@@ -63,7 +63,6 @@ func TestBadConfigurationIsOneAndSaysWhatToWrite(t *testing.T) {
 		{[]string{"check", "-c", missing}, []string{missing + ": there is no such file; write one after config.example.yaml"}},
 		{[]string{"run", "-c", bad}, []string{bad + ":1: listenres: is no key here; did you mean `listeners`?\n", bad + ":1: backends: is missing"}},
 		{[]string{"config", "-c", bad}, []string{bad + ":1: listenres: is no key here"}},
-		{[]string{"run", "--domain", "mail.example.org", "--backend", "127.0.0.1:25"}, []string{"certificates by ACME: "}},
 		{[]string{"run", "--domain", "localhost", "--backend", "nowhere"}, []string{`--backend: "nowhere" is no address; `}},
 		{[]string{"run", "--domain", "localhost", "--backend", "127.0.0.1:25", "--proxy-protocol", "v3"}, []string{"--proxy-protocol: "}},
 		{[]string{"run", "--domain", "mail.example.org", "--backend", "127.0.0.1:25", "--email", "nobody"}, []string{`--email: "nobody" is no email address; `}},

@@ -45,12 +45,6 @@ once. HUP reads the certificate files again.`,
 
 // serve runs a configuration until a signal ends it.
 func (p program) serve(ctx context.Context, c *config.Config) error {
-	if c.ByACME() {
-		return errors.New("certificates by ACME: not wired yet")
-	}
-	if c.Storage.Type != "file" || !c.Storage.EncryptionKey.IsZero() || c.TLS.SessionTickets == "shared" {
-		return errors.New("storage for replicas: not wired yet")
-	}
 	out := p.stderr
 	if !isTerminal(out) {
 		gathered := newLogBuffer(out)
