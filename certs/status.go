@@ -9,8 +9,9 @@ import (
 // A Certificate is what a status page shows of one certificate in use.
 type Certificate struct {
 	Names     []string
-	Issuer    string // the issuer's common name, or its whole subject
-	Serial    string // hexadecimal
+	Leaf      *x509.Certificate // nil: there is none yet
+	Issuer    string            // the issuer's common name, or its whole subject
+	Serial    string            // hexadecimal
 	NotBefore time.Time
 	NotAfter  time.Time
 	Source    string // the path of the certificate file, "internal" or "acme"
@@ -73,6 +74,7 @@ func describe(leaf *x509.Certificate) Certificate {
 		issuer = leaf.Issuer.String()
 	}
 	return Certificate{
+		Leaf:      leaf,
 		Names:     leafNames(leaf),
 		Issuer:    issuer,
 		Serial:    leaf.SerialNumber.Text(16),

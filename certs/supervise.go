@@ -62,6 +62,7 @@ func (m *managed) step(ctx context.Context) {
 	err = m.attempt(ctx, false)
 	if ctx.Err() == nil { // else we are being stopped, which is no failure
 		m.tried(err)
+		m.remember(ctx, err)
 	}
 }
 

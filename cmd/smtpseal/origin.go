@@ -71,6 +71,11 @@ func (o *origin) load(of *cobra.Command) (*config.Config, error) {
 	if o.file == "" {
 		return config.Quick(o.domain, o.backend, o.proxyProtocol, o.email)
 	}
+	return o.read()
+}
+
+// read reads the file.
+func (o *origin) read() (*config.Config, error) {
 	c, err := config.Load(o.file)
 	if _, missing := os.Stat(o.file); err != nil && errors.Is(missing, fs.ErrNotExist) {
 		return nil, advised{fmt.Errorf("configuration %s: there is no such file", o.file), withoutFile}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"smtpseal/certs"
+	"smtpseal/certs/storage"
+	"smtpseal/config"
+)
+
+// The certs commands work on the files and the storage that a configuration
+// names. They need no running process; one that runs on the same storage takes
+// up what they have changed within half a minute.
+
+func (p program) certsCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "certs COMMAND",
+		Short:   "Look at certificates, renew, export and announce them",
+		GroupID: "serve",
+		Long: `certs works on the certificates of a configuration: the files that it names, and
+the storage where those by ACME and of the internal CA are kept. It needs no
+running smtpseal; one that runs on the same storage, on this machine or another,
+takes up a change within 30 seconds.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return wrongUsage(c, "no command given; try: smtpseal certs list")
+			}
+			return wrongUsage(c, "unknown command %q", args[0])
+		},
+	}
+	c.AddCommand(p.certsListCommand(), p.certsRenewCommand(), p.certsExportCommand(), p.certsTLSACommand())
+	return c
+}
+
+// A cabinet is the certificates of a configuration, opened but not kept fresh.
+type cabinet struct {
+	*certs.Source
+	config *config.Config
+	store  storage.Store
+}
+
+// openCabinet reads the file and opens what it names. Who opens a cabinet
+// closes it.
+func (p program) openCabinet(ctx context.Context, from origin) (_ *cabinet, err error) {
+	b := &cabinet{}
+	if b.config, err = from.read(); err != nil {
+		return nil, err
+	}
+	log, err := newLog(p.stderr, config.Log{Level: "warn", Format: "console"})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	if b.store, err = openStorage(ctx, b.config, log); err != nil {
+		return nil, err
+	}
+	options, err := certOptions(b.config, b.store, log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel)))
+	if err != nil {
+		return nil, err
+	}
+	options.OnEvent = certs.Hook{} // the caller sees what happens
+	if b.Source, err = certs.Open(ctx, options); err != nil {
+		return nil, fmt.Errorf("certificates: %w", err)
+	}
+	return b, nil
+}
+
+func (b *cabinet) close() {
+	if b.Source != nil {
+		b.Source.Close()
+	}
+	if b.store != nil {
+		b.store.Close()
+	}
+}
