@@ -60,8 +60,10 @@ func unquoted(err error) string {
 	text := err.Error()
 	if i := strings.LastIndex(text, "`: "); i >= 0 {
 		text = text[i+len("`: "):]
-		step, _, _ := strings.Cut(text, " (")
-		return step
+		if end := strings.IndexAny(text, "(:"); end >= 0 {
+			text = text[:end]
+		}
+		return strings.TrimSpace(text)
 	}
 	return "cannot be read"
 }
