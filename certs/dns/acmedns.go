@@ -100,5 +100,5 @@ func (e *needsCNAME) Error() string {
 	if e.found != "" {
 		found = "is a CNAME to " + e.found + ", not"
 	}
-	return fmt.Sprintf("acmedns: %s %s to this account: make the record \"%[1]s. CNAME %s.\" (the name that the registration called fulldomain)", e.name, found, e.target)
+	return fmt.Sprintf("acmedns: %s %s to this account: make the record \"%[1]s. CNAME %[3]s.\" (the name that the registration called fulldomain)", e.name, found, e.target)
 }

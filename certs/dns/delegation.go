@@ -66,31 +66,57 @@ func path(way []string) string {
 func (r *resolver) step(ctx context.Context, name string) (zone, target string, err error) {
 	above := parent(name)
 	if above == "." {
-		above = name
+		above = name // a zone "." is nobody's
 	}
 	zone, own, err := r.zoneOf(ctx, above)
 	if err != nil {
 		return "", "", err
 	}
-	var answer *dns.Msg
-	if !own {
-		answer = r.askZone(ctx, zone, name)
+	answer, err := r.askCNAME(ctx, zone, own, name)
+	if err != nil {
+		return "", "", err
 	}
-	if answer == nil {
-		if answer, err = r.lookup(ctx, name, dns.TypeCNAME); err != nil {
-			return "", "", fmt.Errorf("look for a CNAME: %w", compact(err))
+	if target := cnameOf(answer, name); target != "" {
+		probe, err := r.askCNAME(ctx, zone, own, noSuchLabel+"."+above)
+		if err == nil && cnameOf(probe, noSuchLabel+"."+above) == target {
+			return zone, "", nil
 		}
-	}
-	for _, record := range answer.Answer {
-		if cname, ok := record.(*dns.CNAME); ok && strings.EqualFold(cname.Hdr.Name, name) {
-			return zone, dns.CanonicalName(cname.Target), nil
-		}
+		return zone, target, nil
 	}
 	// The name itself may be a zone, be it on the same servers or delegated.
 	if deeper := zoneIn(answer, name); len(deeper) > len(zone) {
 		zone = deeper
 	}
 	return zone, "", nil
+}
+
+// noSuchLabel is one that nobody has. If it leads where the name does, that is
+// the wildcard CNAME of a web site, *.example.org, and no delegation: it is out
+// of the way as soon as our record is there (RFC 4592 section 2.2.1).
+const noSuchLabel = "_smtpseal-no-such-name"
+
+func cnameOf(answer *dns.Msg, name string) string {
+	for _, record := range answer.Answer {
+		if cname, ok := record.(*dns.CNAME); ok && strings.EqualFold(cname.Hdr.Name, name) {
+			return dns.CanonicalName(cname.Target)
+		}
+	}
+	return ""
+}
+
+// askCNAME asks the zone's own servers, and the resolvers if these are the zone's
+// own or nobody else can be reached.
+func (r *resolver) askCNAME(ctx context.Context, zone string, own bool, name string) (*dns.Msg, error) {
+	if !own {
+		if answer := r.askZone(ctx, zone, name); answer != nil {
+			return answer, nil
+		}
+	}
+	answer, err := r.lookup(ctx, name, dns.TypeCNAME)
+	if err != nil {
+		return nil, fmt.Errorf("look for a CNAME: %w", compact(err))
+	}
+	return answer, nil
 }
 
 // askZone asks a zone's own servers for a CNAME, or returns nil when none says

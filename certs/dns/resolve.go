@@ -24,6 +24,7 @@ const (
 type resolver struct {
 	dial    dialFunc
 	servers []string
+	silent  sync.Map // servers that have not answered: asked last from then on, or each question would wait for them
 }
 
 // A rcodeError is a server's "no".
@@ -37,8 +38,11 @@ func (e *rcodeError) Error() string { return e.server + " says " + dns.RcodeToSt
 // lookup is the first answer that says what there is, or that there is nothing.
 func (r *resolver) lookup(ctx context.Context, name string, kind uint16) (*dns.Msg, error) {
 	var failed []error
-	for _, server := range r.servers {
+	for _, server := range r.order() {
 		answer, err := r.dial.ask(ctx, server, name, kind)
+		if err != nil {
+			r.silent.Store(server, true)
+		}
 		if err == nil && answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError {
 			err = &rcodeError{server, answer.Rcode}
 		}
@@ -51,6 +55,18 @@ func (r *resolver) lookup(ctx context.Context, name string, kind uint16) (*dns.M
 		}
 	}
 	return nil, errors.Join(failed...)
+}
+
+func (r *resolver) order() []string {
+	var first, last []string
+	for _, server := range r.servers {
+		if _, silent := r.silent.Load(server); silent {
+			last = append(last, server)
+		} else {
+			first = append(first, server)
+		}
+	}
+	return append(first, last...)
 }
 
 // zoneOf finds the zone that a name is in, whether the name exists or not, and

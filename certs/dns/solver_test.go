@@ -136,6 +136,32 @@ func TestChallengeNameThatIsAZone(t *testing.T) {
 	texts(t, back, apex)
 }
 
+// RFC 4592 section 2.2.1: the wildcard of a web site is no delegation, and is
+// out of the way as soon as the record is there.
+func TestAWildcardCNAMEIsNoDelegation(t *testing.T) {
+	server := oneServer(t, "* CNAME web.elsewhere.test.")
+	s := solver(t, Options{Provider: signed(t, server.Addr()), Resolvers: []string{server.Addr()}})
+	ctx, one := t.Context(), challenge("example.test", "one")
+	good(t, s.Present(ctx, one))
+	good(t, s.Wait(ctx, one))
+	texts(t, server, apex, one)
+	good(t, s.CleanUp(ctx, one))
+	texts(t, server, apex)
+}
+
+// Every question would wait for it otherwise, and the order fail.
+func TestASilentResolverIsAskedLastOnceItIsKnown(t *testing.T) {
+	server, silent := oneServer(t, ""), oneServer(t, "")
+	silent.Freeze()
+	s := solver(t, Options{Provider: signed(t, server.Addr()), Resolvers: []string{silent.Addr(), server.Addr()}, PropagationTimeout: -1})
+	began, one := time.Now(), challenge("example.test", "one")
+	good(t, s.Present(t.Context(), one))
+	if took := time.Since(began); took > 3*askTimeout {
+		t.Errorf("took %s", took)
+	}
+	good(t, s.CleanUp(t.Context(), one))
+}
+
 func TestCNAMEsThatLeadNowhere(t *testing.T) {
 	var chain strings.Builder
 	for i := range maxHops + 2 {
