@@ -124,20 +124,24 @@ func addTicketKey(keys []ticketKey, now time.Time) []ticketKey {
 }
 
 // sealFirst puts the key that seals before the others: the newest that all
-// replicas know. If all are from the future, the clock here is wrong, and the
-// oldest has been known for longest.
+// replicas know. If all are from the future, the clock here is wrong, times tell
+// nothing, and the last of the list has been known for longest.
 func sealFirst(keys []ticketKey, now time.Time) []ticketKey {
-	if len(keys) == 0 {
-		return nil
+	seal := len(keys) - 1
+	for i, k := range keys {
+		if !k.from.After(now) && (keys[seal].from.After(now) || later(k, keys[seal])) {
+			seal = i
+		}
 	}
-	slices.SortFunc(keys, func(a, b ticketKey) int {
-		return cmp.Or(b.from.Compare(a.from), cmp.Compare(a.id, b.id)) // in the same order everywhere
-	})
-	seal := slices.IndexFunc(keys, func(k ticketKey) bool { return !k.from.After(now) })
-	if seal < 0 {
-		seal = len(keys) - 1
+	if seal > 0 {
+		keys = slices.Concat(keys[seal:seal+1], keys[:seal], keys[seal+1:])
 	}
-	return slices.Concat(keys[seal:seal+1], keys[:seal], keys[seal+1:])
+	return keys
+}
+
+// later puts keys into the same order at every replica, whoever made them.
+func later(a, b ticketKey) bool {
+	return cmp.Or(a.from.Compare(b.from), cmp.Compare(a.id, b.id)) > 0
 }
 
 // ticketInfo says for whom keys are derived.

@@ -74,6 +74,7 @@ func TestWhichTicketKeySeals(t *testing.T) {
 		{"the newest at the end of its announcement", []time.Duration{ticketAnnounce, day}, ticketAnnounce},
 		{"after a jump back by two days, one that all others have", []time.Duration{-2 * day, -day, time.Hour, day}, time.Hour},
 		{"after a jump back beyond all, the oldest", []time.Duration{-3 * day, -2 * day, -day}, -day},
+		{"… and not the new one that was made then", []time.Duration{0, -30 * time.Hour}, -30 * time.Hour},
 	} {
 		keys := keysOf(now, c.ages...)
 		got := sealFirst(slices.Clone(keys), now)
@@ -125,6 +126,9 @@ func TestOneWrongClockDisturbsNobody(t *testing.T) {
 		alive := aliveTicketKeys(keys, at)
 		if len(alive) == 0 || alive[0].age(at) > day+time.Hour {
 			t.Fatalf("hour %d: nothing to seal with: %q", hour, ids(alive))
+		}
+		if oldest := alive[len(alive)-1].age(at); hour > 72 && oldest < 2*day {
+			t.Fatalf("hour %d: nothing opens tickets older than %s", hour, oldest)
 		}
 	}
 	if made > 3*5 {

@@ -225,7 +225,7 @@ func (t *tickets) inUse() []ticketKey {
 		t.own = addTicketKey(t.own, now)
 		t.own[0].from = now // nobody else has to learn of it
 	}
-	return append(shared, t.own...)
+	return slices.Concat(shared, t.own)
 }
 
 // forget drops the configurations that nobody uses any more. It is called under
