@@ -187,7 +187,7 @@ func (d *directory) remove(_ context.Context, key string) error {
 		return d.explain(err)
 	}
 	for parent := filepath.Dir(file); len(parent) > len(d.path); parent = filepath.Dir(parent) {
-		if os.Remove(parent) != nil {
+		if removeFolder(parent) != nil { // os.Remove would take a value that is no folder
 			break
 		}
 	}

@@ -215,16 +215,18 @@ func (d *directory) release(_ context.Context, name, token string) (bool, error)
 	if err != nil {
 		return false, d.explain(err)
 	}
-	os.Remove(place) // refuses if another was faster
+	removeFolder(place) // refuses if another was faster
 	return true, nil
 }
 
-// lockPlace is where FileStorage has its lock, but for names too long for it.
+// lockPlace is where FileStorage has its lock, for names that fit into a file's
+// name as they are. Others get a sum, since two names in one place would make
+// who holds the one wait for itself.
 func (d *directory) lockPlace(name string) string {
 	safe := certmagic.StorageKeys.Safe(name)
-	if len(safe) > maxLockName {
-		sum := sha256.Sum256([]byte(safe))
-		safe = safe[:maxLockName-32] + hex.EncodeToString(sum[:16])
+	if safe != name || len(safe) > maxLockName {
+		sum := sha256.Sum256([]byte(name))
+		safe = safe[:min(len(safe), maxLockName-33)] + "-" + hex.EncodeToString(sum[:16])
 	}
 	return filepath.Join(d.path, locksFolder, safe+".lock")
 }

@@ -22,3 +22,6 @@ func syncFolder(path string) error {
 	}
 	return errors.Join(err, f.Close())
 }
+
+// removeFolder removes an empty folder, and nothing else.
+func removeFolder(path string) error { return syscall.Rmdir(path) }

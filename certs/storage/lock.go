@@ -32,8 +32,8 @@ type lock struct {
 	held        bool      // false while Lock or Unlock is under way; guarded by store.mu
 
 	stop    context.CancelFunc // of the keeper
-	stopped chan struct{}      // closed when it has ended
-	free    chan struct{}      // closed when the name is free in this Store
+	stopped chan none          // closed when it has ended
+	free    chan none          // closed when the name is free in this Store
 }
 
 // ErrLockLost says that another had, or may have had, the lock before it was
@@ -86,7 +86,7 @@ func (s *store) queue(ctx context.Context, name string, wait bool) (*lock, error
 		s.mu.Lock()
 		before := s.locks[name]
 		if before == nil {
-			l := &lock{name: name, token: newToken(), free: make(chan struct{})}
+			l := &lock{name: name, token: newToken(), free: make(chan none)}
 			s.locks[name] = l
 			s.mu.Unlock()
 			return l, nil
@@ -181,7 +181,7 @@ func (s *store) keep(l *lock) bool {
 		return false
 	}
 	ctx, stop := context.WithCancel(s.life)
-	l.stop, l.stopped, l.held = stop, make(chan struct{}), true
+	l.stop, l.stopped, l.held = stop, make(chan none), true
 	s.running.Go(func() { s.refresh(ctx, l) })
 	return true
 }

@@ -20,7 +20,7 @@ type store struct {
 
 	life  context.Context // ends with Close
 	end   context.CancelFunc
-	slots chan struct{} // one for each call under way, see maxCalls
+	slots chan none // one for each call under way, see maxCalls
 
 	mu      sync.Mutex
 	closed  bool
@@ -35,7 +35,7 @@ var _ Store = (*store)(nil)
 func newStore(m medium, o Options) *store {
 	s := &store{
 		medium: m, lease: o.Lease, log: o.Log,
-		slots: make(chan struct{}, maxCalls), locks: map[string]*lock{},
+		slots: make(chan none, maxCalls), locks: map[string]*lock{},
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.ended = sync.OnceValue(s.shut)
@@ -145,8 +145,11 @@ func bounded[T any](ctx context.Context, s *store, limit time.Duration, f func(c
 	var zero T
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errNoAnswer{s.medium, limit})
 	defer cancel()
+	if ctx.Err() != nil {
+		return zero, context.Cause(ctx)
+	}
 	select {
-	case s.slots <- struct{}{}:
+	case s.slots <- none{}:
 	case <-ctx.Done():
 		return zero, context.Cause(ctx)
 	}
@@ -192,7 +195,7 @@ func (s *store) shut() error {
 	s.mu.Unlock()
 	s.end()
 	s.releaseAll()
-	quiet := make(chan struct{})
+	quiet := make(chan none)
 	go s.await(quiet)
 	var hung error
 	select {
@@ -203,7 +206,7 @@ func (s *store) shut() error {
 	return errors.Join(hung, s.medium.close())
 }
 
-func (s *store) await(quiet chan<- struct{}) {
+func (s *store) await(quiet chan<- none) {
 	s.running.Wait()
 	close(quiet)
 }
