@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -63,6 +64,7 @@ func TestPostgres(t *testing.T) {
 		"it takes few connections":                        fewConnections,
 		"the database's clock rules":                      databaseClock,
 		"a connection that the server cuts costs no call": cutConnections,
+		"Close leaves no goroutine":                       noGoroutine,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, srv) })
 	}
@@ -254,6 +256,20 @@ func cutConnections(t *testing.T, srv *pg.Server) {
 			t.Fatal(err)
 		}
 		srv.Query(t, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cut'")
+	}
+}
+
+func noGoroutine(t *testing.T, srv *pg.Server) {
+	before := runtime.NumGoroutine()
+	s, err := Open(t.Context(), Options{Type: "postgres", URL: srv.URL(), Prefix: "leak"})
+	must(t, err)
+	must(t, s.Lock(t.Context(), "l"))
+	must(t, s.Close())
+	for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			stacks := make([]byte, 1<<16)
+			t.Fatalf("%d goroutines before, more after:\n%s", before, stacks[:runtime.Stack(stacks, true)])
+		}
 	}
 }
 
