@@ -2,11 +2,11 @@ package dns
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/miekg/dns"
 	"go.uber.org/zap"
@@ -183,12 +183,10 @@ func passed(stage []*sight) bool {
 func (w *watch) ask(ctx context.Context, one *sight) {
 	answer, err := w.dial.ask(ctx, one.server.addr, w.name, dns.StringToType[w.rec.kind])
 	switch {
+	case err != nil && over(ctx): // not its fault: what it said before counts
 	case err != nil:
 		one.silent++
-		one.said = "does not answer"
-		if text, _ := strings.CutPrefix(err.Error(), one.server.addr+": "); !errors.Is(err, context.Canceled) {
-			one.said = text
-		}
+		one.said = strings.TrimPrefix(err.Error(), one.server.addr+": ")
 	case answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError:
 		one.silent++ // REFUSED, SERVFAIL: it does not serve the zone now
 		one.said = "says " + dns.RcodeToString[answer.Rcode]
@@ -196,6 +194,13 @@ func (w *watch) ask(ctx context.Context, one *sight) {
 		one.silent, one.said = 0, "does not have it"
 		one.seen = slices.ContainsFunc(answer.Answer, w.rec.is)
 	}
+}
+
+// over: a connection's own deadline, taken from ctx, may strike just before that
+// of ctx.
+func over(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // is compares a record's value with one from the wire.

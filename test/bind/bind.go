@@ -181,17 +181,33 @@ func (s *Server) Stop() error {
 
 // Freeze makes the server silent: its port is open, and nobody answers. Thaw
 // undoes it.
-func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
+func (s *Server) Freeze() {
+	pid := s.signal(syscall.SIGSTOP)
+	for deadline := time.Now().Add(patience); !stopped(pid) && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// stopped looks at every thread: the signal reaches them one by one (proc(5)).
+func stopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return !slices.ContainsFunc(threads, func(path string) bool {
+		stat, err := os.ReadFile(path)
+		return err == nil && !strings.Contains(string(stat), ") T ")
+	})
+}
 
 // Thaw lets a frozen server go on, with what has come in meanwhile.
 func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
 
-func (s *Server) signal(signal syscall.Signal) {
+func (s *Server) signal(signal syscall.Signal) (pid int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.process != nil {
-		s.process.Process.Signal(signal)
+	if s.process == nil {
+		return 0
 	}
+	s.process.Process.Signal(signal)
+	return s.process.Process.Pid
 }
 
 // Log is what named has logged so far, every query included.
