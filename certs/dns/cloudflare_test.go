@@ -152,3 +152,15 @@ func TestCloudflareKnowsABadTokenBy400(t *testing.T) {
 	}
 	r.bad(r.append(txt(valueA)), "Invalid request headers", "(6003)", c.needs)
 }
+
+// The library quotes headers of an answer in its own error.
+func TestCloudflareTellsNoSecretOfTheLibrarysErrors(t *testing.T) {
+	c := cloudflareCase()
+	r := newRig(t, c, c.settings)
+	r.fault = func(w http.ResponseWriter, q *http.Request) bool {
+		w.Header().Set("Content-Type", "text/"+c.settings["api_token"])
+		fmt.Fprint(w, "hello")
+		return true
+	}
+	r.bad(r.append(txt(valueA)), "content-type", "********")
+}

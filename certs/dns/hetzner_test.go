@@ -164,6 +164,19 @@ func TestHetznerTriesAgainAfterAConflict(t *testing.T) {
 	}
 }
 
+// The library would repeat this five times, up to a minute apart.
+func TestHetznerLeavesRepeatingToUs(t *testing.T) {
+	c := hetznerCase()
+	r := newRig(t, c, c.settings)
+	r.failing(0, 1000, func(w http.ResponseWriter) {
+		refuse("hetzner", w, http.StatusTooManyRequests, "rate_limit_exceeded", "limit of 3600 requests per hour reached")
+	})
+	r.bad(r.append(txt(valueA)), "rate_limit_exceeded", "too many calls")
+	if len(r.calls) != 1 {
+		t.Errorf("%d calls, want 1", len(r.calls))
+	}
+}
+
 func TestHetznerTellsWhyAnActionFailed(t *testing.T) {
 	c := hetznerCase()
 	r := newRig(t, c, c.settings)

@@ -268,6 +268,16 @@ func TestRoute53LosesNoValueOfAnother(t *testing.T) {
 	}
 }
 
+func TestRoute53KeepsTheTTLOfASet(t *testing.T) {
+	c := route53Case()
+	r := newRig(t, c, c.settings)
+	r.put(testName, "TXT", "somebody else's", 7200)
+	r.good(r.append(txt(valueA)))
+	if found := r.find(testName, "TXT"); len(found) != 2 || found[0].ttl != 7200 {
+		t.Errorf("records: %+v", found)
+	}
+}
+
 func TestRoute53TakesTheZoneThatItIsGiven(t *testing.T) {
 	c := route53Case()
 	for _, id := range []string{route53Zone, "/hostedzone/" + route53Zone} {
