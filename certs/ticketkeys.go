@@ -101,20 +101,16 @@ func ticketKeyDue(keys []ticketKey, now time.Time) bool {
 	return !slices.ContainsFunc(keys, func(k ticketKey) bool { return k.age(now) < ticketRotation })
 }
 
-// addTicketKey puts a new key before the others. The first one is not announced:
-// nothing else could seal meanwhile. What leaves the list is the last of it and
-// what is long dead; to drop all that are dead now would let a replica whose
-// clock is some days ahead take away the keys that all others use.
+// addTicketKey puts a new key before the others. What leaves the list is the last
+// of it and what is long dead; to drop all that are dead now would let a replica
+// whose clock is some days ahead take away the keys that all others use.
 func addTicketKey(keys []ticketKey, now time.Time) []ticketKey {
 	var id [8]byte
 	var secret [32]byte
 	rand.Read(id[:])
 	rand.Read(secret[:])
-	added := ticketKey{hex.EncodeToString(id[:]), newTicketSecret(secret), now.UTC(), now.UTC()}
-	if len(aliveTicketKeys(keys, now)) > 0 {
-		added.from = added.from.Add(ticketAnnounce)
-	}
-	list := []ticketKey{added}
+	now = now.UTC()
+	list := []ticketKey{{hex.EncodeToString(id[:]), newTicketSecret(secret), now, now.Add(ticketAnnounce)}}
 	for _, k := range keys {
 		if now.Sub(k.made) < 2*ticketLifetime && len(list) < maxTicketKeys {
 			list = append(list, k)
@@ -124,8 +120,9 @@ func addTicketKey(keys []ticketKey, now time.Time) []ticketKey {
 }
 
 // sealFirst puts the key that seals before the others: the newest that all
-// replicas know. If all are from the future, the clock here is wrong, times tell
-// nothing, and the last of the list has been known for longest.
+// replicas know. If none has come to that, it is the last of the list: either the
+// only one, or the clock here is wrong, times tell nothing, and that one has been
+// known for longest.
 func sealFirst(keys []ticketKey, now time.Time) []ticketKey {
 	seal := len(keys) - 1
 	for i, k := range keys {

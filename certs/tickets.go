@@ -222,8 +222,7 @@ func (t *tickets) inUse() []ticketKey {
 	t.own = aliveTicketKeys(t.own, now)
 	shared := sealFirst(aliveTicketKeys(t.shared, now), now)
 	if len(shared) == 0 && ticketKeyDue(t.own, now) {
-		t.own = addTicketKey(t.own, now)
-		t.own[0].from = now // nobody else has to learn of it
+		t.own = addTicketKey(t.own, now) // seals at once: nobody else has to learn of it
 	}
 	return slices.Concat(shared, t.own)
 }
