@@ -162,9 +162,20 @@ func (p *player) says(t *testing.T, text string) {
 	}
 }
 
-func (p *player) signal(t *testing.T, signal os.Signal) {
+// freeze returns when the process stands still, which the signal does not wait
+// for.
+func (p *player) freeze(t *testing.T) {
 	t.Helper()
-	must(t, p.process.Process.Signal(signal))
+	must(t, p.process.Process.Signal(syscall.SIGSTOP))
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(p.process.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("freeze: %v, %v", status, err)
+	}
+}
+
+func (p *player) thaw(t *testing.T) {
+	t.Helper()
+	must(t, p.process.Process.Signal(syscall.SIGCONT))
 }
 
 func TestProcessesRaceForALock(t *testing.T) {
@@ -209,9 +220,9 @@ func TestFrozenOwnerLosesItsLockAndLearnsIt(t *testing.T) {
 	kinds(t, func(t *testing.T, o Options) {
 		owner, next, third := start(t, "hold", o), opener(o)(t), opener(o)(t)
 		owner.says(t, "held")
-		owner.signal(t, syscall.SIGSTOP)
+		owner.freeze(t)
 		must(t, next.Lock(soon(t, 5*testLease), "held"))
-		owner.signal(t, syscall.SIGCONT)
+		owner.thaw(t)
 		owner.says(t, "lock lost")
 		owner.input.Close()
 		owner.says(t, "unlock: unlock held: the lock was lost")
@@ -227,10 +238,10 @@ func TestFrozenOwnerUnlocksLate(t *testing.T) {
 	kinds(t, func(t *testing.T, o Options) {
 		owner, next, third := start(t, "hold", o), opener(o)(t), opener(o)(t)
 		owner.says(t, "held")
-		owner.signal(t, syscall.SIGSTOP)
+		owner.freeze(t)
 		owner.input.Close()
 		must(t, next.Lock(soon(t, 5*testLease), "held"))
-		owner.signal(t, syscall.SIGCONT)
+		owner.thaw(t)
 		owner.says(t, "unlock: unlock held: the lock was lost")
 		if tryLock(t, third, "held") {
 			t.Error("the late Unlock took the next one's lock along")

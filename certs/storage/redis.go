@@ -51,11 +51,18 @@ func openRedis(_ context.Context, o Options) (medium, error) {
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = callTime/2, callTime, callTime
 	options.ContextTimeoutEnabled = true
 	options.PoolSize, options.MaxActiveConns, options.PipelinePoolSize = redisConns, redisConns, -1
+	// It logs, on standard error, what its calls return anyway; this is its only
+	// switch, and one for the process. Nothing else here uses the client.
+	redis.SetLogger(silence{})
 	// What a user with few rights may not ask, and old servers do not know.
 	options.DisableIdentity = true
 	options.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return &keyspace{redis.NewClient(options), o.Prefix, options.Addr}, nil
 }
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
 
 func (k *keyspace) String() string { return "redis storage at " + k.addr + ", prefix " + k.prefix }
 

@@ -50,7 +50,7 @@ const hkdfInfo = "smtpseal storage values v1"
 var (
 	errSealed = errors.New("the value is encrypted: set storage.encryption_key to the key that the other replicas have")
 	errPlain  = errors.New("the value is not encrypted, so anybody might have written it, and it is not used: if the storage was in use before storage.encryption_key was set, encrypt it once with smtpseal's help, or begin with an empty one; else find out who wrote it")
-	errBroken = errors.New("the value cannot be decrypted: it was written with another storage.encryption_key, or under another name, or is damaged: restore the key or a backup, or delete the value")
+	errBroken = errors.New("the value cannot be decrypted: it was written with another storage.encryption_key, under another name, or by a later version, or is damaged: restore the key or a backup, or delete the value")
 )
 
 // encryption is m as the configuration wants it: sealed, or refusing what is.
@@ -133,7 +133,7 @@ func (m sealed) open(key string, box []byte) ([]byte, error) {
 	if !isSealed(box) {
 		return nil, errPlain
 	}
-	if len(box) < overhead {
+	if len(box) < overhead || string(box[:len(magic)]) != magic {
 		return nil, errBroken
 	}
 	nonce, text := box[len(magic):len(magic)+nonceLen], box[len(magic)+nonceLen:]
