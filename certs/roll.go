@@ -28,10 +28,10 @@ type Roll struct {
 	Hosts   []string // that have the records; nil: Name. A wildcard certificate's MX hosts
 	Ports   []int    // nil: 25
 	Storage certmagic.Storage
-	Zone    Zone // nil: records can be printed, but nobody can see them, so Switch refuses
-	Log     *zap.Logger
+	Zone    Zone        // nil: records can be printed, but nobody can see them, so Switch refuses
+	Log     *zap.Logger // names the certificate already; nil: silent
 
-	// Current is the newest certificate in the storage.
+	// Current is the newest certificate in the storage; fs.ErrNotExist: there is none.
 	Current func(context.Context) (*x509.Certificate, error)
 }
 
@@ -81,7 +81,7 @@ func (r *Roll) log() *zap.Logger {
 	if r.Log == nil {
 		return zap.NewNop()
 	}
-	return r.Log.With(zap.String("name", r.Name), zap.String("key_type", r.KeyType))
+	return r.Log
 }
 
 // names are those of the records.

@@ -79,7 +79,7 @@ func (r *Roll) read(ctx context.Context) (rec rollRecord, err error) {
 	}
 	cert, err := r.Current(ctx)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errNoCertificate):
 	case err != nil:
 		return rec, fmt.Errorf("roll %s: certificate: %w", r.Name, err)
 	default:
