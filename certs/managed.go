@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,9 +30,13 @@ type managed struct {
 	mu     sync.Mutex // guards what follows
 	held   *tls.Certificate
 	issuer string            // the folder of its CA
+	former bool              // that CA is not configured any more
+	lost   bool              // it is not in the storage any more
+	hasty  time.Time         // when a certificate was replaced before its time
 	read   map[string][]byte // chains as they were read last, by CA: the poll compares before it parses
 	expiry expiry
-	window window // what the CA advises
+	window window    // what the CA advises
+	staple time.Time // when its word against a revocation is to be fetched; zero: now
 	state  state
 }
 
@@ -40,7 +45,9 @@ type state struct {
 	loads     int
 	failures  int // in a row
 	lastError string
-	nextTry   time.Time // behind a failure
+	lookError string    // of the last look into the storage; empty: it went well
+	lastTry   time.Time // behind a failure
+	nextTry   time.Time // …
 	renewals  int       // by this process
 	failed    int       // attempts of this process
 }
@@ -64,31 +71,54 @@ func (m *managed) look() bool {
 // errBroken is a certificate in the storage that cannot be used.
 var errBroken = errors.New("broken certificate in storage")
 
-// reload takes the newest certificate that is in the storage, if it is newer
-// than the one that is held. That there is none is no error.
+// reload takes the newest certificate that is in the storage, if it is to be
+// served in place of the one that is held. That there is none is no error.
 func (m *managed) reload(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	newest, err := m.newest(ctx)
-	if err != nil || newest == nil {
+	if newest == nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.read[newest.issuer] = newest.chain
-	if m.held != nil && !newer(newest.Certificate, m.held) {
-		return nil
+	if m.follows(newest, time.Now()) {
+		m.hold(newest)
 	}
-	m.held, m.issuer, m.window = newest.Certificate, newest.issuer, window{}
-	m.state.loads++
-	m.log.Info("certificate loaded", zap.Time("not_after", newest.Leaf.NotAfter), zap.String("serial", newest.Leaf.SerialNumber.Text(16)))
-	m.source.stale()
 	return nil
+}
+
+// follows reports whether a certificate from the storage is to be served. One
+// that is older by its dates is not, a backup perhaps, unless the one that is
+// held is of no use: a clock that was ahead may have made it. The caller holds
+// mu.
+func (m *managed) follows(next *stored, now time.Time) bool {
+	return m.held == nil || m.former || m.lost || newer(next.Certificate, m.held) ||
+		!valid(m.held.Leaf, now) && valid(next.Leaf, now)
+}
+
+// hold takes a certificate into use. The caller holds mu.
+func (m *managed) hold(c *stored) {
+	now := time.Now().Round(0)
+	if m.held != nil && !m.former && now.Before(naturally(m.held.Leaf)) {
+		m.hasty = now
+	}
+	m.held, m.issuer, m.former, m.lost = c.Certificate, c.issuer, !m.configured(c.issuer), false
+	m.read[c.issuer] = c.chain
+	m.window, m.staple = window{}, time.Time{}
+	m.state.loads++
+	m.log.Info("certificate loaded", zap.Time("not_after", c.Leaf.NotAfter), zap.String("serial", c.Leaf.SerialNumber.Text(16)))
+	m.source.stale()
 }
 
 func newer(a, b *tls.Certificate) bool {
 	return a.Leaf.NotBefore.After(b.Leaf.NotBefore) ||
 		a.Leaf.NotBefore.Equal(b.Leaf.NotBefore) && a.Leaf.NotAfter.After(b.Leaf.NotAfter)
+}
+
+func valid(leaf *x509.Certificate, now time.Time) bool {
+	return !now.Before(leaf.NotBefore) && !now.After(leaf.NotAfter)
 }
 
 // A stored certificate is one that was read from the storage.
@@ -99,25 +129,42 @@ type stored struct {
 }
 
 // newest reads what the storage has for this name, from whichever CA. It
-// returns nil if there is nothing, or nothing that was not read before.
+// returns nil if there is nothing, or nothing that was not read before. A
+// broken pair is an error only where there is no good one.
 func (m *managed) newest(ctx context.Context) (newest *stored, err error) {
+	var broken error
 	for _, issuer := range m.config.Issuers {
 		c, err := m.load(ctx, issuer.IssuerKey())
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			m.missing(issuer.IssuerKey())
+		case errors.Is(err, errBroken):
+			broken = err
+		case err != nil:
 			return nil, err
-		}
-		if c != nil && (newest == nil || newer(c.Certificate, newest.Certificate)) {
+		case c != nil && (newest == nil || newer(c.Certificate, newest.Certificate)):
 			newest = c
 		}
 	}
-	return newest, nil
+	if newest != nil {
+		return newest, nil
+	}
+	return nil, broken
 }
 
-// load reads one pair, unless it was read before. Another replica may be
-// writing it at this moment: then the next poll reads it whole.
+// missing notes that a CA's folder is empty. If what is held was in it, another
+// process has put a certificate of another CA in its place (see supersede), and
+// the next look must not pass over that because it has seen it before.
+func (m *managed) missing(issuer string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if issuer == m.issuer && m.read[issuer] != nil {
+		clear(m.read)
+		m.lost = true
+	}
+}
+
+// load reads one pair, unless it was read before.
 func (m *managed) load(ctx context.Context, issuer string) (*stored, error) {
 	chain, err := m.storage.Load(ctx, siteCert(issuer, m.name))
 	if err != nil {
@@ -129,6 +176,34 @@ func (m *managed) load(ctx context.Context, issuer string) (*stored, error) {
 	if known {
 		return nil, nil
 	}
+	c, err := m.complete(ctx, issuer, chain)
+	if !errors.Is(err, errBroken) {
+		return c, err
+	}
+	// Another process may be writing it at this moment, key and certificate
+	// one after the other.
+	select {
+	case <-time.After(pairPause):
+		return m.pair(ctx, issuer)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// pairPause is longer than two writes take.
+const pairPause = 200 * time.Millisecond
+
+// pair reads one pair.
+func (m *managed) pair(ctx context.Context, issuer string) (*stored, error) {
+	chain, err := m.storage.Load(ctx, siteCert(issuer, m.name))
+	if err != nil {
+		return nil, fmt.Errorf("load certificate: %w", err)
+	}
+	return m.complete(ctx, issuer, chain)
+}
+
+// complete reads the key for a chain.
+func (m *managed) complete(ctx context.Context, issuer string, chain []byte) (*stored, error) {
 	key, err := m.storage.Load(ctx, siteKey(issuer, m.name))
 	if err != nil {
 		return nil, fmt.Errorf("load key: %w", err)
@@ -140,27 +215,53 @@ func (m *managed) load(ctx context.Context, issuer string) (*stored, error) {
 	return &stored{&c, chain, issuer}, nil
 }
 
-// dueAt is when the certificate that is held should be renewed: when a third
-// of its life is left, or when its CA says.
+func (m *managed) configured(issuer string) bool {
+	for _, i := range m.config.Issuers {
+		if i.IssuerKey() == issuer {
+			return true
+		}
+	}
+	return false
+}
+
+// naturally is when a certificate should be renewed, if its CA does not say: a
+// third of its life is left then.
+func naturally(leaf *x509.Certificate) time.Time { return leaf.NotAfter.Add(-life(leaf) / 3) }
+
+func life(leaf *x509.Certificate) time.Duration { return leaf.NotAfter.Sub(leaf.NotBefore) }
+
+// dueAt is when the certificate that is held should be renewed. Its CA's advice
+// counts within bounds: it must neither make us wait until a failure would be an
+// alarm, nor order again and again because it errs.
 func (m *managed) dueAt() time.Time {
 	leaf := m.held.Leaf
-	life := leaf.NotAfter.Sub(leaf.NotBefore)
-	due := leaf.NotAfter.Add(-life / 3)
-	if !m.window.at.IsZero() {
-		// A CA that errs must not make us wait until it is too late.
-		due = m.window.at
-		if latest := leaf.NotAfter.Add(-life / 10); due.After(latest) {
-			due = latest
-		}
+	due := naturally(leaf)
+	if m.window.at.IsZero() {
+		return due
+	}
+	pause := m.hasty.Add(min(day, life(leaf)/10))
+	if pause.After(due) {
+		pause = due
+	}
+	if at := m.window.at; at.After(pause) {
+		due = at
+	} else {
+		due = pause
+	}
+	if latest := leaf.NotAfter.Add(-life(leaf) / 6); due.After(latest) {
+		due = latest
 	}
 	return due
 }
 
-// due reports whether there is something to obtain or to renew.
+// due reports whether there is something to obtain or to renew. A leaf of the
+// internal CA that is not valid yet was made by a clock that was ahead; for one
+// of a real CA it is our clock that is behind, and another order no help.
 func (m *managed) due(now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.held == nil || !now.Before(m.dueAt())
+	return m.held == nil || m.former || !now.Before(m.dueAt()) ||
+		m.origin != originACME && now.Before(m.held.Leaf.NotBefore)
 }
 
 // alert is how long before its end a certificate that was not renewed is a
@@ -177,7 +278,9 @@ func (m *managed) status() Certificate {
 	}
 	c.Name, c.KeyType = m.name, m.kind.name
 	c.Source, c.Loads = m.origin, m.state.loads
-	c.LastError, c.NextTry = m.state.lastError, m.state.nextTry
+	if c.LastError, c.NextTry = m.state.lastError, m.state.nextTry; c.LastError == "" {
+		c.LastError = m.state.lookError
+	}
 	c.Renewals, c.Failures = m.state.renewals, m.state.failed
 	if m.held == nil {
 		c.Problem = "no certificate yet"

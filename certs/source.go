@@ -73,17 +73,22 @@ type Source struct {
 	options   Options
 	index     atomic.Pointer[index]
 	acmeNames atomic.Pointer[map[string]bool] // for which challenges are answered
-	internal  *internal                       // nil: no internal CA
 	acme      *acmeOrigin                     // nil: no ACME
-	tickets   *tickets                        // nil: no storage to share them through
+	stapler   *stapler
+	tickets   *tickets // nil: no storage to share them through
 	hook      *hook
 	ran       atomic.Bool
 	closed    sync.Once
 	changed   chan struct{} // a managed certificate has been replaced
 
-	mu      sync.Mutex      // one change at a time; guards what follows, and what file keepers hold
-	keepers []keeper        // in the order of the configuration
-	running context.Context // of Run; nil before
+	applying sync.Mutex // one Apply at a time; taken before mu
+
+	// mu guards what follows, and what file keepers hold. Nobody waits for
+	// storage, network or a supervisor with it: status pages need it.
+	mu       sync.Mutex
+	keepers  []keeper        // in the order of the configuration
+	running  context.Context // of Run; nil before
+	internal *internal       // nil: no internal CA
 }
 
 // A keeper holds one certificate and notices when there is a better one. look
@@ -109,10 +114,15 @@ func Open(ctx context.Context, o Options) (*Source, error) {
 		s.options.PollInterval = 10 * time.Second
 	}
 	s.hook = newHook(o.OnEvent, s.log)
+	s.stapler = newStapler(o.Storage, s.log)
 	if o.Storage != nil {
 		s.tickets = newTickets(o.Storage, s.log)
 	}
-	if err := s.Apply(ctx, o.Entries); err != nil {
+	err := s.openACME()
+	if err == nil {
+		err = s.Apply(ctx, o.Entries)
+	}
+	if err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -141,13 +151,18 @@ func (s *Source) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-s.changed:
-			s.mu.Lock()
-			s.swapIndex()
-			s.mu.Unlock()
+			s.refresh()
 		case <-tick.C:
 			s.lookAtFiles()
 		}
 	}
+}
+
+// refresh serves what the keepers hold now.
+func (s *Source) refresh() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.swapIndex()
 }
 
 // stale tells Run that a managed certificate has been replaced.
@@ -191,6 +206,8 @@ func (s *Source) look(which func(keeper) bool) {
 // needs it. It may be called more than once.
 func (s *Source) Close() {
 	s.closed.Do(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		if s.internal != nil {
 			s.internal.close()
 		}

@@ -18,8 +18,9 @@ const storagePoll = 30 * time.Second
 // keep a supervisor from its other duties.
 const storageTimeout = 20 * time.Second
 
-// attemptTimeout bounds one attempt over all CAs. DNS needs minutes to tell all
-// its servers; a CA that accepts and is silent must not hold the lock for ever.
+// attemptTimeout bounds an attempt at one CA. DNS needs minutes to tell all its
+// servers; a CA that accepts and is silent must not hold the lock for ever, nor
+// keep the next one from its turn.
 const attemptTimeout = 10 * time.Minute
 
 // backOff is how long to wait behind each failure in a row. A CA counts failed
@@ -28,13 +29,16 @@ var backOff = []time.Duration{
 	time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 30 * time.Minute, time.Hour,
 }
 
+// retryAtMost bounds what a CA may ask for by Retry-After: days of silence may
+// be right for its limits, but the next attempt may also meet another CA.
+const retryAtMost = 6 * time.Hour
+
 // supervise keeps one certificate fresh until ctx ends. It never gives up.
 func (m *managed) supervise(ctx context.Context) {
 	defer close(m.done)
-	tick := time.NewTicker(m.poll)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
-		m.step(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -42,6 +46,10 @@ func (m *managed) supervise(ctx context.Context) {
 		case <-m.nudge:
 			m.forgive()
 		}
+		m.step(ctx)
+		// A little early, each time by another span: a thousand names must not
+		// ask the storage in the same moment.
+		tick.Reset(time.Duration((0.8 + 0.2*rand.Float64()) * float64(m.poll)))
 	}
 }
 
@@ -49,18 +57,24 @@ func (m *managed) supervise(ctx context.Context) {
 func (m *managed) step(ctx context.Context) {
 	err := m.reload(ctx)
 	m.watchExpiry()
+	if ctx.Err() != nil {
+		return
+	}
+	m.looked(err)
 	if err != nil && !errors.Is(err, errBroken) {
-		if ctx.Err() == nil {
-			m.failedToLook(err)
-		}
 		return // without the storage a certificate could be had, but not be kept
 	}
 	m.askWindow(ctx)
+	m.askStaple(ctx)
 	if !m.due(time.Now()) || m.tooEarly(time.Now()) {
 		return
 	}
-	err = m.attempt(ctx, false)
-	if ctx.Err() == nil { // else we are being stopped, which is no failure
+	err = m.attemptWithin(ctx, m.poll, false)
+	switch {
+	case ctx.Err() != nil: // we are being stopped, which is no failure
+	case errors.Is(err, errBusy):
+		m.log.Debug("not obtained yet", zap.Error(err))
+	default:
 		m.tried(err)
 		m.remember(ctx, err)
 	}
@@ -74,12 +88,11 @@ func (m *managed) forgive() {
 }
 
 // tooEarly keeps an attempt from following a failure too closely. A clock that
-// was set back must not make it wait for longer than the longest step.
+// was set back must not make it wait for longer.
 func (m *managed) tooEarly(now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	longest := backOff[len(backOff)-1] * 11 / 10
-	return now.Before(m.state.nextTry) && m.state.nextTry.Sub(now) <= longest
+	return now.Before(m.state.nextTry) && !now.Before(m.state.lastTry)
 }
 
 // tried notes how an attempt ended.
@@ -91,12 +104,12 @@ func (m *managed) tried(err error) {
 		return
 	}
 	m.mu.Lock()
-	wait := backOff[min(m.state.failures, len(backOff)-1)]
-	wait += time.Duration((rand.Float64() - 0.5) / 5 * float64(wait)) // ±10 %: replicas and names must not march in step
+	wait := m.wait(err)
 	m.state.failures++
 	m.state.failed++
 	m.state.lastError = err.Error()
-	m.state.nextTry = time.Now().Round(0).Add(wait) // by the clock on the wall, which suspends and jumps
+	m.state.lastTry = time.Now().Round(0) // by the clock on the wall, which suspends and jumps
+	m.state.nextTry = m.state.lastTry.Add(wait)
 	event := m.event(EventFailed)
 	m.mu.Unlock()
 	event.Error = err.Error()
@@ -105,16 +118,66 @@ func (m *managed) tried(err error) {
 		zap.Duration("next_try_in", wait.Round(time.Second)), zap.String("remedy", remedy(err)))
 }
 
-// failedToLook says once of each outage that the storage cannot be read.
-func (m *managed) failedToLook(err error) {
+// wait is how long to leave the CAs alone behind this failure: the step of the
+// back-off, or what all of them ask for. The caller holds mu.
+func (m *managed) wait(err error) time.Duration {
+	wait := backOff[min(m.state.failures, len(backOff)-1)]
+	var r *refusal
+	if errors.As(err, &r) {
+		wait = max(wait, min(r.wait, retryAtMost))
+	}
+	return wait + time.Duration((rand.Float64()-0.5)/5*float64(wait)) // ±10 %: replicas and names must not march in step
+}
+
+// looked says once of each outage that the storage cannot be read, and that it
+// can be again.
+func (m *managed) looked(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	text := "storage: " + err.Error()
-	if m.state.lastError == text {
+	text := ""
+	if err != nil {
+		text = "storage: " + err.Error()
+	}
+	if m.state.lookError == text {
 		return
 	}
-	m.state.lastError = text
+	m.state.lookError = text
+	if err == nil {
+		m.log.Info("storage can be read again")
+		return
+	}
 	m.log.Error("storage cannot be read: the certificate that is held is served", zap.Error(err), zap.Duration("next_try_in", m.poll))
+}
+
+// askStaple fetches the CA's word that the certificate is not revoked, if its CA
+// gives one and it is time to.
+func (m *managed) askStaple(ctx context.Context) {
+	m.mu.Lock()
+	held, next := m.held, m.staple
+	m.mu.Unlock()
+	if held == nil || time.Now().Before(next) {
+		return
+	}
+	stapled, next, revoked, err := m.source.stapler.staple(ctx, held)
+	if err != nil {
+		m.log.Warn("no OCSP staple", zap.Error(err))
+	}
+	if next.IsZero() {
+		next = held.Leaf.NotAfter // never
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held != held {
+		return
+	}
+	m.staple = next
+	if stapled != held {
+		m.held = stapled
+		m.source.stale()
+	}
+	if revoked { // it is of no use to anybody who looks
+		m.window = window{at: time.Now(), next: time.Now().Add(askAtLeast)}
+	}
 }
 
 // watchExpiry tells of a certificate whose end comes near.

@@ -14,7 +14,7 @@ type challengeListeners struct{ http01, alpn []net.Listener }
 
 // bindChallenges opens what the chosen challenges need, or nothing.
 func bindChallenges(ctx context.Context, c *config.Config) (open challengeListeners, err error) {
-	if !byACME(c) {
+	if !c.ByACME() {
 		return open, nil
 	}
 	var failed []error

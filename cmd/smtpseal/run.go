@@ -76,6 +76,9 @@ func (p program) serve(ctx context.Context, c *config.Config) error {
 	}
 	defer tidying()()
 	log.Info("ready", zap.String("hostname", s.server.Hostname), zap.Strings("addresses", addresses(s.open)))
+	for _, problem := range s.certs.Problems() {
+		log.Warn("certificate missing or not renewed", zap.String("problem", problem))
+	}
 	log.Sync() // who waits for that line should not wait longer
 
 	s.untilSignal(signals)

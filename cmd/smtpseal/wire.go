@@ -30,6 +30,7 @@ func policy(all config.TLS, l config.Listener) certs.Policy {
 		p = certs.Policy{Name: l.TLSPolicy}
 	}
 	p.SessionTickets = all.SessionTickets
+	p.Listener = l.Name
 	p.ClientAuth = l.ClientAuth
 	p.ClientCAFile = l.ClientCAFile
 	return p

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,15 +28,6 @@ func keepsCertificates(c *config.Config) bool {
 	return c.TLS.SessionTickets == "shared"
 }
 
-func byACME(c *config.Config) bool {
-	for _, one := range c.Certificates {
-		if one.ByACME() {
-			return true
-		}
-	}
-	return false
-}
-
 // openStorage opens the storage if it is needed; else the store is nil. Who
 // opens it closes it.
 func openStorage(ctx context.Context, c *config.Config, log *zap.Logger) (storage.Store, error) {
@@ -46,31 +38,18 @@ func openStorage(ctx context.Context, c *config.Config, log *zap.Logger) (storag
 		Type: c.Storage.Type, Path: c.Storage.Path, Prefix: c.Storage.Prefix,
 		Namespace: c.Storage.Namespace, Kubeconfig: c.Storage.Kubeconfig, Log: log,
 	}
-	for _, secret := range []struct {
-		path string
-		from config.Secret
-		to   *string
-	}{
-		{"storage.url", c.Storage.URL, &o.URL},
-		{"storage.encryption_key", c.Storage.EncryptionKey, &o.EncryptionKey},
-	} {
-		if err := resolve(secret.path, secret.from, secret.to); err != nil {
-			return nil, err
-		}
+	if err := errors.Join(resolve(c.Storage.URL, &o.URL), resolve(c.Storage.EncryptionKey, &o.EncryptionKey)); err != nil {
+		return nil, err
 	}
 	return storage.Open(ctx, o)
 }
 
-func resolve(path string, from config.Secret, to *string) error {
-	if from.IsZero() {
-		return nil
+// resolve reads a secret, if one is given. The error names its key.
+func resolve(from config.Secret, to *string) (err error) {
+	if !from.IsZero() {
+		*to, err = from.Resolve()
 	}
-	text, err := from.Resolve()
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	*to = text
-	return nil
+	return err
 }
 
 // certOptions are what the certificates are made of. The store may be nil.
@@ -82,15 +61,12 @@ func certOptions(c *config.Config, store storage.Store, log *zap.Logger) (certs.
 	for _, one := range c.Certificates {
 		o.Entries = append(o.Entries, entry(one))
 	}
-	if !byACME(c) {
+	if !c.ByACME() {
 		return o, nil
 	}
-	a, err := acmeOptions(c.ACME, log)
-	if err != nil {
-		return o, fmt.Errorf("acme: %w", err)
-	}
-	o.ACME = a
-	return o, nil
+	var err error
+	o.ACME, err = acmeOptions(c.ACME, log)
+	return o, err
 }
 
 func entry(c config.Certificate) certs.Entry {
@@ -104,13 +80,9 @@ func acmeOptions(c config.ACME, log *zap.Logger) (*certs.ACME, error) {
 		HTTPListen:  first(c.HTTPListen), TLSALPNListen: first(c.TLSALPNListen),
 	}
 	own := config.Directory{URL: c.Directory, TrustedRoots: c.TrustedRoots, Profile: c.Profile, EAB: c.EAB}
-	for i, d := range append([]config.Directory{own}, c.Fallback...) {
+	for _, d := range append([]config.Directory{own}, c.Fallback...) {
 		to := certs.Directory{URL: d.URL, Roots: d.TrustedRoots, Profile: d.Profile, EABKeyID: d.EAB.KeyID}
-		path := "eab.hmac_key"
-		if i > 0 {
-			path = fmt.Sprintf("fallback[%d].%s", i-1, path)
-		}
-		if err := resolve(path, d.EAB.HMACKey, &to.EABKey); err != nil {
+		if err := resolve(d.EAB.HMACKey, &to.EABKey); err != nil {
 			return nil, err
 		}
 		a.Directories = append(a.Directories, to)
@@ -120,7 +92,7 @@ func acmeOptions(c config.ACME, log *zap.Logger) (*certs.ACME, error) {
 	}
 	solver, err := dnsSolver(c.DNS, log)
 	if err != nil {
-		return nil, fmt.Errorf("dns: %w", err)
+		return nil, err
 	}
 	a.DNS = solver
 	return a, nil
@@ -151,7 +123,7 @@ func dnsProvider(c config.DNS, log *zap.Logger) (dns.Provider, error) {
 	settings := dns.Settings{}
 	for key, secret := range c.Settings {
 		text := ""
-		if err := resolve(key, secret, &text); err != nil {
+		if err := resolve(secret, &text); err != nil {
 			return nil, err
 		}
 		settings[key] = text
@@ -159,5 +131,9 @@ func dnsProvider(c config.DNS, log *zap.Logger) (dns.Provider, error) {
 	if len(c.Command) > 0 {
 		settings["command"] = dns.List(c.Command...)
 	}
-	return dns.Open(c.Provider, settings, log)
+	provider, err := dns.Open(c.Provider, settings, log)
+	if err != nil {
+		return nil, fmt.Errorf("acme.dns: %w", err)
+	}
+	return provider, nil
 }
