@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -35,6 +35,8 @@ type ACME struct {
 	IgnoreARI   bool          // do not ask the CA when to renew (RFC 9773)
 
 	Lifetime time.Duration // asked of the CA, for tests; 0: the CA's own
+
+	timeout time.Duration // of an attempt at one CA; 0: attemptTimeout
 }
 
 // A Directory is one ACME CA.
@@ -45,6 +47,9 @@ type Directory struct {
 	EABKeyID string // with EABKey: the account at the CA that ours is bound to (RFC 8555 section 7.3.4)
 	EABKey   string // base64url
 }
+
+// Format keeps the key out of logs.
+func (d Directory) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "ACME directory %s", d.URL) }
 
 // LetsEncrypt is the directory of those who name none.
 const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
@@ -58,20 +63,35 @@ type acmeOrigin struct {
 	answers *certmagic.Config // answers challenges, and owns the accounts
 	issuers []*certmagic.ACMEIssuer
 	slots   chan struct{}
+	asking  chan struct{}
 	kinds   map[string]*issuance
+}
+
+// originACME is the source of certificates by ACME in logs and on status pages.
+const originACME = "acme"
+
+// openACME is called once, before anybody reads the field.
+func (s *Source) openACME() (err error) {
+	if s.options.ACME != nil {
+		s.acme, err = openACME(s.options, s.log)
+	}
+	return err
 }
 
 func openACME(o Options, log *zap.Logger) (*acmeOrigin, error) {
 	if o.Storage == nil {
 		return nil, errors.New("acme: no storage")
 	}
-	a := &acmeOrigin{ACME: *o.ACME, storage: o.Storage, log: log.With(zap.String("source", "acme")),
-		slots: make(chan struct{}, mostAttempts), kinds: map[string]*issuance{}}
+	a := &acmeOrigin{ACME: *o.ACME, storage: o.Storage, log: log.With(zap.String("source", originACME)),
+		slots: make(chan struct{}, mostAttempts), asking: make(chan struct{}, mostAttempts), kinds: map[string]*issuance{}}
 	if len(a.Directories) == 0 {
 		a.Directories = []Directory{{URL: LetsEncrypt}}
 	}
 	if a.AlertBefore <= 0 {
 		a.AlertBefore = 14 * day
+	}
+	if a.timeout <= 0 {
+		a.timeout = attemptTimeout
 	}
 	a.cache = newCache(a.log)
 	a.answers = newConfig(a.cache, a.storage, keyTypes[0].generator, a.log)
@@ -83,13 +103,15 @@ func openACME(o Options, log *zap.Logger) (*acmeOrigin, error) {
 			return nil, fmt.Errorf("acme: directory %s: %w", d.URL, err)
 		}
 		a.issuers = append(a.issuers, issuer)
-		a.answers.Issuers = append(a.answers.Issuers, &directory{issuer, keyTypes[0]})
+		a.answers.Issuers = append(a.answers.Issuers, &directory{issuer, keyTypes[0], a.timeout})
 	}
 	return a, nil
 }
 
-// issuer makes one CA's. Every field is set that certmagic would take from its
-// package variables.
+// issuer makes one CA's. certmagic fills what is zero from its package variables,
+// which anybody may have changed; so every field is set, some of them twice. What
+// cannot be undone is DefaultACME.Resolver, which asks another resolver for the
+// CA's own name.
 func (a *acmeOrigin) issuer(d Directory) (*certmagic.ACMEIssuer, error) {
 	t := certmagic.ACMEIssuer{
 		CA: d.URL,
@@ -101,7 +123,8 @@ func (a *acmeOrigin) issuer(d Directory) (*certmagic.ACMEIssuer, error) {
 		NotAfter:                a.Lifetime,
 		DisableHTTPChallenge:    !slices.Contains(a.Challenges, acme.ChallengeTypeHTTP01),
 		DisableTLSALPNChallenge: !slices.Contains(a.Challenges, acme.ChallengeTypeTLSALPN01),
-		CertObtainTimeout:       attemptTimeout,
+		CertObtainTimeout:       a.timeout,
+		HTTPProxy:               http.ProxyFromEnvironment,
 		Logger:                  quiet(a.log),
 	}
 	if slices.Contains(a.Challenges, acme.ChallengeTypeDNS01) {
@@ -124,10 +147,20 @@ func (a *acmeOrigin) issuer(d Directory) (*certmagic.ACMEIssuer, error) {
 			return nil, fmt.Errorf("trusted_roots: %w", err)
 		}
 	}
+	if t.TrustedRoots == nil {
+		t.TrustedRoots, _ = x509.SystemCertPool() // without any no CA is trusted, and that is said then
+	}
 	if d.EABKeyID != "" {
 		t.ExternalAccount = &acme.EAB{KeyID: d.EABKeyID, MACKey: d.EABKey}
 	}
-	return certmagic.NewACMEIssuer(a.answers, t), nil
+	i := certmagic.NewACMEIssuer(a.answers, t)
+	i.Email, i.AccountKeyPEM, i.ExternalAccount, i.DNS01Solver = t.Email, "", t.ExternalAccount, t.DNS01Solver
+	i.NotBefore, i.NotAfter, i.NewAccountFunc = 0, t.NotAfter, nil
+	i.DisableHTTPChallenge, i.DisableTLSALPNChallenge, i.ListenHost = t.DisableHTTPChallenge, t.DisableTLSALPNChallenge, t.ListenHost
+	if a.Email == "" {
+		return i, nil // else it would take any address that it has ever seen
+	}
+	return i, i.PreCheck(context.Background(), nil, false) // takes the address, once and for all
 }
 
 func hostPort(address, fallback string) (host string, port int, err error) {
@@ -148,13 +181,14 @@ func (a *acmeOrigin) issuance(kind keyType, poll time.Duration) *issuance {
 		return i
 	}
 	i := &issuance{
-		origin: "acme", kind: kind, storage: a.storage, poll: poll, alertBefore: a.AlertBefore, slots: a.slots,
+		origin: originACME, kind: kind, storage: a.storage, poll: poll, alertBefore: a.AlertBefore,
+		slots: a.slots, asking: a.asking, limit: time.Duration(len(a.issuers)) * a.timeout,
 		config: newConfig(a.cache, a.storage, kind.generator, a.log),
 	}
 	i.config.ReusePrivateKeys = !a.RotateKeys
 	i.config.Issuers = nil
 	for _, issuer := range a.issuers {
-		i.config.Issuers = append(i.config.Issuers, &directory{issuer, kind})
+		i.config.Issuers = append(i.config.Issuers, &directory{issuer, kind, a.timeout})
 	}
 	if !a.IgnoreARI {
 		i.advice = a.askCA
@@ -167,8 +201,9 @@ func (a *acmeOrigin) issuance(kind keyType, poll time.Duration) *issuance {
 // standard input, keeps each type of key in a folder of its own, and gathers
 // what its CA says.
 type directory struct {
-	acme *certmagic.ACMEIssuer
-	kind keyType
+	acme    *certmagic.ACMEIssuer
+	kind    keyType
+	timeout time.Duration
 }
 
 // IssuerKey is the folder of the certificates.
@@ -176,22 +211,38 @@ func (d *directory) IssuerKey() string { return d.kind.folder(d.acme.IssuerKey()
 
 // Issue obtains a certificate.
 func (d *directory) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
-	names := slices.Clone(csr.DNSNames)
-	for _, ip := range csr.IPAddresses {
-		names = append(names, ip.String())
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	said, ok := ctx.Value(saidKey{}).(*said)
+	if !ok {
+		_, said = collect(ctx)
 	}
-	err := d.acme.PreCheck(ctx, names, false)
+	var asked retryWatch
+	once := *d.acme // of which the logger is this attempt's own
+	once.Logger = asked.listen(d.acme.Logger)
+	err := public(ctx, &once, csr)
 	if err == nil {
 		var issued *certmagic.IssuedCertificate
-		if issued, err = d.acme.Issue(ctx, csr); err == nil {
+		if issued, err = once.Issue(ctx, csr); err == nil {
+			said.issuer = d.IssuerKey()
 			return issued, nil
 		}
 	}
 	err = fmt.Errorf("%s: %w", caName(d.acme.CA), err)
-	if r, ok := ctx.Value(refusalsKey{}).(*refusals); ok {
-		r.all = append(r.all, err)
-	}
+	said.refuse(err, asked.wait())
 	return nil, err
+}
+
+// public refuses names that no public CA signs, without asking one.
+func public(ctx context.Context, ca *certmagic.ACMEIssuer, csr *x509.CertificateRequest) error {
+	if ca.Email == "" {
+		return nil // the check would look for an address, also in other accounts
+	}
+	names := slices.Clone(csr.DNSNames)
+	for _, ip := range csr.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return ca.PreCheck(ctx, names, false)
 }
 
 // caName is how a log names a CA.
@@ -205,7 +256,7 @@ func caName(directory string) string {
 // askCA asks the CA that issued a certificate when to renew it.
 func (a *acmeOrigin) askCA(ctx context.Context, issuer string, c certmagic.Certificate) (window, error) {
 	for _, i := range a.issuers {
-		if issuer != i.IssuerKey() && !strings.HasPrefix(issuer, i.IssuerKey()+"-") {
+		if !slices.ContainsFunc(keyTypes, func(k keyType) bool { return k.folder(i.IssuerKey()) == issuer }) {
 			continue
 		}
 		info, err := i.GetRenewalInfo(ctx, c)

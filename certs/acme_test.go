@@ -196,4 +196,3 @@ func TestWithoutAnEmailNobodyIsAsked(t *testing.T) {
 	o.Entries = byACME("mail.example.org")
 	startACME(t, ca, o).awaitReady(t)
 }
-

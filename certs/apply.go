@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/miekg/dns"
 	"go.uber.org/zap"
 )
 
@@ -14,13 +16,21 @@ import (
 // before go on as they are, new ones are opened, and the supervisors of those
 // that are gone end. If one cannot be opened nothing has changed.
 func (s *Source) Apply(ctx context.Context, entries []Entry) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.applying.Lock()
+	defer s.applying.Unlock()
 	next, err := s.plan(ctx, entries)
 	if err != nil {
 		return err
 	}
-	var gone []*managed
+	endAll(s.replace(next))
+	return nil
+}
+
+// replace puts a plan into effect and returns those whose supervisors are to
+// end.
+func (s *Source) replace(next *plan) (gone []*managed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, k := range s.keepers {
 		if m, ours := k.(*managed); ours && !next.has[k.key()] {
 			gone = append(gone, m)
@@ -29,19 +39,19 @@ func (s *Source) Apply(ctx context.Context, entries []Entry) error {
 	s.keepers = next.keepers
 	names := map[string]bool{}
 	for _, k := range s.keepers {
-		if m, ours := k.(*managed); ours && m.origin == "acme" {
+		if m, ours := k.(*managed); ours && m.origin == originACME {
 			names[m.name] = true
+			if reverse, err := dns.ReverseAddr(m.name); err == nil {
+				names[strings.TrimSuffix(reverse, ".")] = true
+			}
 		}
 	}
 	s.acmeNames.Store(&names)
 	s.swapIndex()
-	for _, m := range gone {
-		m.end()
-	}
 	if s.running != nil {
 		s.supervise(s.running)
 	}
-	return nil
+	return gone
 }
 
 // A plan is what the keepers will be.
@@ -100,15 +110,12 @@ func (s *Source) planFile(p *plan, have map[string]keeper, pair Pair) error {
 }
 
 func (s *Source) planInternal(ctx context.Context, p *plan, have map[string]keeper, names []string) error {
-	if s.internal == nil {
-		n, err := openInternal(ctx, s.options, s.log)
-		if err != nil {
-			return err
-		}
-		s.internal = n
+	n, err := s.openInternal(ctx)
+	if err != nil {
+		return err
 	}
 	for _, name := range names {
-		if err := s.planManaged(p, have, s.internal.leaves, name); err != nil {
+		if err := s.planManaged(p, have, n.leaves, name); err != nil {
 			return fmt.Errorf("internal certificate: %w", err)
 		}
 	}
@@ -116,15 +123,8 @@ func (s *Source) planInternal(ctx context.Context, p *plan, have map[string]keep
 }
 
 func (s *Source) planACME(p *plan, have map[string]keeper, e Entry) error {
-	if s.options.ACME == nil {
-		return fmt.Errorf("certificate for %s: ACME is not configured", e.Names[0])
-	}
 	if s.acme == nil {
-		a, err := openACME(s.options, s.log)
-		if err != nil {
-			return err
-		}
-		s.acme = a
+		return fmt.Errorf("certificate for %s: ACME is not configured", e.Names[0])
 	}
 	if len(e.KeyTypes) == 0 {
 		e.KeyTypes = []string{keyTypes[0].name}
@@ -167,6 +167,7 @@ func (s *Source) planManaged(p *plan, have map[string]keeper, i *issuance, name 
 func (s *Source) loadAll(ctx context.Context, fresh []*managed) error {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
+	former := sync.OnceValues(func() ([]string, error) { return folders(ctx, s.options.Storage) })
 	const loaders = 16
 	queue := make(chan *managed)
 	failed := make(chan error, loaders)
@@ -175,7 +176,7 @@ func (s *Source) loadAll(ctx context.Context, fresh []*managed) error {
 		all.Go(func() {
 			var first error
 			for m := range queue {
-				if err := m.open(ctx); err != nil && first == nil {
+				if err := m.open(ctx, former); err != nil && first == nil {
 					first = err
 				}
 			}
@@ -197,13 +198,18 @@ func (s *Source) loadAll(ctx context.Context, fresh []*managed) error {
 	}
 }
 
-// open loads a certificate for the first time.
-func (m *managed) open(ctx context.Context) error {
+// open loads a certificate for the first time. former lists the folders that it
+// may be in if its CA is a new one.
+func (m *managed) open(ctx context.Context, former func() ([]string, error)) error {
 	err := m.reload(ctx)
-	if m.origin == "acme" {
-		if err != nil {
-			m.failedToLook(err) // it may be back when the supervisor looks
+	if m.origin == originACME {
+		if err == nil && m.certificate() == nil {
+			var folders []string
+			if folders, err = former(); err == nil {
+				err = m.formerly(ctx, folders)
+			}
 		}
+		m.looked(err) // it may be back when the supervisor looks
 		return nil
 	}
 	if m.due(time.Now()) {
@@ -242,22 +248,30 @@ func (s *Source) supervise(ctx context.Context) {
 // halt waits for all supervisors, whose context has ended.
 func (s *Source) halt() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.running = nil
+	var all []*managed
 	for _, k := range s.keepers {
 		if m, ours := k.(*managed); ours {
-			m.end()
+			all = append(all, m)
 		}
 	}
+	s.mu.Unlock()
+	endAll(all)
 }
 
-// end stops the supervisor, if there is one, and waits for it.
-func (m *managed) end() {
-	if m.done == nil {
-		return
+// endAll stops the supervisors of those that have one, and waits for them. They
+// may want Source.mu before they end.
+func endAll(all []*managed) {
+	for _, m := range all {
+		if m.done != nil {
+			m.stop()
+		}
 	}
-	m.stop()
-	<-m.done
+	for _, m := range all {
+		if m.done != nil {
+			<-m.done
+		}
+	}
 }
 
 func (m *managed) key() string { return m.origin + " " + m.kind.name + " " + m.name }

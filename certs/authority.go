@@ -156,7 +156,10 @@ func makeRootKey(ctx context.Context, storage certmagic.Storage) (crypto.Signer,
 
 // IssuerKey is the folder of the leaves in the storage. It depends on the
 // root's key, so that the leaves of a root that is gone are not served.
-func (a *authority) IssuerKey() string { return "internal-" + keyID(a.key.Public()) }
+func (a *authority) IssuerKey() string { return internalFolder + keyID(a.key.Public()) }
+
+// internalFolder is how the folders of all internal CAs begin.
+const internalFolder = "internal-"
 
 // Issue signs a leaf for the names of the request. The root is not sent with
 // it: a client either has it or gains nothing by seeing it.

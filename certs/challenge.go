@@ -8,7 +8,6 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -37,15 +36,17 @@ func (s *Source) HTTPChallenge() http.Handler {
 	if s.acme == nil {
 		return none
 	}
-	var handler http.Handler = none
-	for _, issuer := range s.acme.issuers {
-		handler = issuer.HTTPChallengeHandler(handler)
-	}
+	handler := s.acme.issuers[0].HTTPChallengeHandler(none) // it looks for those of all CAs
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
-		if r.Method != http.MethodGet || !strings.HasPrefix(r.URL.Path, "/.well-known/acme-challenge/") || !s.ours(hostOf(r.Host)) {
+		name, ours := s.ours(hostOf(r.Host))
+		if r.Method != http.MethodGet || !strings.HasPrefix(r.URL.Path, "/.well-known/acme-challenge/") || !ours {
 			none(w, r)
 			return
+		}
+		r.Host = name // as we spell it, whatever way the client does: it becomes a path in the storage
+		if strings.Contains(name, ":") {
+			r.Host = "[" + name + "]"
 		}
 		handler.ServeHTTP(w, r)
 	})
@@ -58,39 +59,13 @@ func hostOf(hostport string) string {
 	return strings.Trim(hostport, "[]")
 }
 
-// ours reports whether a name is one that ACME is asked for.
-func (s *Source) ours(name string) bool {
-	name, err := internalName(reverse(name))
-	if err != nil {
-		return false
-	}
+// ours reports whether a name is one that ACME is asked for, and how we spell it.
+// It may be the reverse name of an address, by which TLS-ALPN-01 asks (RFC 8738
+// section 6).
+func (s *Source) ours(name string) (string, bool) {
+	name, err := internalName(name)
 	names := s.acmeNames.Load()
-	return names != nil && (*names)[name]
-}
-
-// reverse turns the server name of a TLS-ALPN-01 challenge for an address (RFC
-// 8738 section 6) back into the address, and leaves all others.
-func reverse(name string) string {
-	name = strings.TrimSuffix(name, ".")
-	if rest, ok := strings.CutSuffix(name, ".in-addr.arpa"); ok {
-		parts := strings.Split(rest, ".")
-		if len(parts) == 4 {
-			return parts[3] + "." + parts[2] + "." + parts[1] + "." + parts[0]
-		}
-	}
-	if rest, ok := strings.CutSuffix(name, ".ip6.arpa"); ok && len(rest) == 63 {
-		var b strings.Builder
-		for i := len(rest) - 1; i >= 0; i -= 2 {
-			b.WriteByte(rest[i])
-			if b.Len()%5 == 4 && i > 1 {
-				b.WriteByte(':')
-			}
-		}
-		if _, err := netip.ParseAddr(b.String()); err == nil {
-			return b.String()
-		}
-	}
-	return name
+	return name, err == nil && names != nil && (*names)[name]
 }
 
 // ALPNChallenge answers TLS-ALPN-01 (RFC 8737) the same way, and no other
@@ -100,10 +75,13 @@ func (s *Source) ALPNChallenge() *tls.Config {
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{acmez.ACMETLS1Protocol},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			if s.acme == nil || len(hello.SupportedProtos) != 1 || hello.SupportedProtos[0] != acmez.ACMETLS1Protocol || !s.ours(hello.ServerName) {
+			name, ours := s.ours(hello.ServerName)
+			if s.acme == nil || len(hello.SupportedProtos) != 1 || hello.SupportedProtos[0] != acmez.ACMETLS1Protocol || !ours {
 				return nil, errNotAChallenge
 			}
-			return s.acme.answers.GetCertificate(hello)
+			canonical := *hello
+			canonical.ServerName = name
+			return s.acme.answers.GetCertificate(&canonical)
 		},
 		SessionTicketsDisabled: true,
 	}

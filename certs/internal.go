@@ -23,6 +23,21 @@ type internal struct {
 	leaves    *issuance
 }
 
+// openInternal opens the internal CA on first use. The caller holds applying.
+func (s *Source) openInternal(ctx context.Context) (*internal, error) {
+	if s.internal != nil {
+		return s.internal, nil
+	}
+	n, err := openInternal(ctx, s.options, s.log)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.internal = n
+	return n, nil
+}
+
 func openInternal(ctx context.Context, o Options, log *zap.Logger) (*internal, error) {
 	if o.Storage == nil {
 		return nil, errors.New("internal CA: no storage directory: set storage.path")
@@ -48,7 +63,7 @@ func openInternal(ctx context.Context, o Options, log *zap.Logger) (*internal, e
 	config.DisableStorageCheck = true // an order costs nothing here: its failure to be stored is soon enough
 	n.leaves = &issuance{
 		origin: "internal", kind: keyTypes[0], config: config, storage: o.Storage,
-		poll: min(o.poll(), a.lifetime/40), alertBefore: 14 * day, slots: make(chan struct{}, mostAttempts),
+		poll: min(o.poll(), a.lifetime/40), alertBefore: 14 * day, slots: make(chan struct{}, mostAttempts), limit: time.Minute,
 	}
 	return n, nil
 }
@@ -65,6 +80,8 @@ func (n *internal) close() { n.cache.Stop() }
 
 // RootPEM returns the internal CA's root, for the clients that shall trust it.
 func (s *Source) RootPEM() ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.internal == nil {
 		return nil, errors.New("internal CA: not in use: give a certificate internal: true")
 	}

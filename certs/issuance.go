@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type issuance struct {
 	alertBefore time.Duration
 	advice      func(ctx context.Context, issuer string, c certmagic.Certificate) (window, error) // nil: no CA to ask
 	slots       chan struct{}                                                                     // bounds the attempts at once
+	asking      chan struct{}                                                                     // … and the questions
+	limit       time.Duration                                                                     // of an attempt at all CAs
 }
 
 // mostAttempts bounds how many orders are under way at once: a start with a
@@ -82,55 +85,76 @@ func quiet(log *zap.Logger) *zap.Logger {
 	return zap.NewNop()
 }
 
+// errBusy is no failure: the turn of this certificate has not come yet.
+var errBusy = errors.New("another process is at it, or many other names are")
+
 // attempt obtains or renews the certificate, unless another process has done so
 // meanwhile. force renews one that is not due.
 func (m *managed) attempt(ctx context.Context, force bool) error {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	return m.attemptWithin(ctx, m.limit, force)
+}
+
+// attemptWithin is attempt for who has something else to do, and returns errBusy
+// after patience.
+func (m *managed) attemptWithin(ctx context.Context, patience time.Duration, force bool) error {
+	done, err := m.turn(ctx, patience)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, m.limit)
 	defer cancel()
-	select {
-	case m.slots <- struct{}{}:
-		defer func() { <-m.slots }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	lock := "smtpseal_renew_" + certmagic.StorageKeys.Safe(m.kind.name+"_"+m.name)
-	if err := m.storage.Lock(ctx, lock); err != nil {
-		return fmt.Errorf("storage: lock %s: %w", lock, err)
-	}
-	defer m.storage.Unlock(context.WithoutCancel(ctx), lock)
-	broken := false
-	if err := m.reload(ctx); errors.Is(err, errBroken) {
-		broken = true
-	} else if err != nil {
+	if err := m.reload(ctx); err != nil && !errors.Is(err, errBroken) {
 		return fmt.Errorf("storage: %w", err)
 	}
 	if !force && !m.due(time.Now()) {
 		return nil
 	}
-	return m.order(ctx, broken)
+	return m.order(ctx)
+}
+
+// turn waits for a slot and for the lock of this certificate, of which all
+// processes have one. certmagic's own lock, within it, would be let go between
+// our look at the storage and the order.
+func (m *managed) turn(ctx context.Context, patience time.Duration) (done func(), err error) {
+	soon, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case m.slots <- struct{}{}:
+	case <-soon.Done():
+		return nil, cmp.Or(ctx.Err(), errBusy)
+	}
+	lock := "smtpseal_renew_" + certmagic.StorageKeys.Safe(m.kind.name+"_"+m.name)
+	if err := m.storage.Lock(soon, lock); err != nil {
+		<-m.slots
+		if soon.Err() != nil {
+			return nil, cmp.Or(ctx.Err(), errBusy)
+		}
+		return nil, fmt.Errorf("storage: lock %s: %w", lock, err)
+	}
+	return func() {
+		m.storage.Unlock(context.WithoutCancel(ctx), lock)
+		<-m.slots
+	}, nil
 }
 
 // order asks the CAs, in their order.
-func (m *managed) order(ctx context.Context, broken bool) error {
-	had := m.certificate()
-	ctx, refused := collect(ctx)
-	var err error
-	if had == nil && !broken {
-		err = m.config.ObtainCertSync(ctx, m.name)
-	} else {
-		err = m.config.RenewCertSync(ctx, m.name, true)
-	}
-	if err != nil {
-		return refused.or(err)
-	}
-	if err := m.reload(ctx); err != nil {
+func (m *managed) order(ctx context.Context) error {
+	if err := m.mend(ctx); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
-	c := m.certificate()
-	if c == nil || c == had {
-		return errors.New("the new certificate is not in the storage, or not newer than the old one: is the clock of this machine right?")
+	had := m.certificate()
+	ctx, said := collect(ctx)
+	if err := m.config.RenewCertSync(ctx, m.name, true); err != nil { // which obtains what there is not
+		return said.or(err)
 	}
+	c, err := m.pair(ctx, cmp.Or(said.issuer, m.config.Issuers[0].IssuerKey()))
+	if err != nil {
+		return fmt.Errorf("storage: the new certificate: %w", err)
+	}
+	m.supersede(ctx, c)
 	m.mu.Lock()
+	m.hold(c)
 	m.state.renewals++
 	kind := EventRenewed
 	if had == nil {
@@ -138,7 +162,11 @@ func (m *managed) order(ctx context.Context, broken bool) error {
 	}
 	event := m.event(kind)
 	m.mu.Unlock()
+	m.source.refresh() // who hears of it may look at once
 	m.log.Info("certificate "+string(kind), zap.String("issuer", event.Issuer), zap.Time("not_after", event.NotAfter), zap.String("serial", event.Serial))
+	if len(said.all) > 0 {
+		m.log.Warn("another CA had to be asked", zap.Errors("refused", said.all))
+	}
 	m.source.tell(event)
 	return nil
 }
@@ -146,26 +174,54 @@ func (m *managed) order(ctx context.Context, broken bool) error {
 func siteCert(issuer, name string) string { return certmagic.StorageKeys.SiteCert(issuer, name) }
 func siteKey(issuer, name string) string  { return certmagic.StorageKeys.SitePrivateKey(issuer, name) }
 
-// refusals gathers what each CA said in one attempt: certmagic returns only the
-// last one's words.
-type refusals struct{ all []error }
-
-type refusalsKey struct{}
-
-func collect(ctx context.Context) (context.Context, *refusals) {
-	r := &refusals{}
-	return context.WithValue(ctx, refusalsKey{}, r), r
+// said gathers what each CA said in one attempt: certmagic returns only the last
+// one's words.
+type said struct {
+	all    []error       // refusals
+	wait   time.Duration // that all who refused ask for at least
+	issuer string        // the folder of the one that issued
 }
 
-func (r *refusals) or(err error) error {
-	if len(r.all) == 0 {
+type saidKey struct{}
+
+func collect(ctx context.Context) (context.Context, *said) {
+	s := &said{}
+	return context.WithValue(ctx, saidKey{}, s), s
+}
+
+// refuse notes one refusal. A CA that asks for no wait may be asked soon.
+func (s *said) refuse(err error, wait time.Duration) {
+	if len(s.all) == 0 || wait < s.wait {
+		s.wait = wait
+	}
+	s.all = append(s.all, err)
+}
+
+// A refusal is what all CAs said, and how long they want to be left alone.
+type refusal struct {
+	text string
+	wait time.Duration
+}
+
+func (r *refusal) Error() string { return r.text }
+
+// refusalText bounds what a CA may put into logs and status pages: the page of a
+// gateway in front of it can be long.
+const refusalText = 2048
+
+func (s *said) or(err error) error {
+	if len(s.all) == 0 {
 		return err
 	}
 	var all []string
-	for _, one := range r.all {
-		all = append(all, one.Error())
+	for _, one := range s.all {
+		text := one.Error()
+		if len(text) > refusalText {
+			text = strings.ToValidUTF8(text[:refusalText], "") + "…"
+		}
+		all = append(all, text)
 	}
-	return errors.New(strings.Join(all, "; "))
+	return &refusal{strings.Join(all, "; "), s.wait}
 }
 
 // remedy says what to look at for the failures that operators meet most.

@@ -32,6 +32,16 @@ func keyTypeOf(name string) (keyType, error) {
 	return keyType{}, fmt.Errorf("unknown key type %q: use %s", name, strings.Join(names, ", "))
 }
 
+// has reports whether a folder may be of certificates with this type of key.
+func (k keyType) has(folder string) bool {
+	for _, other := range keyTypes[1:] {
+		if strings.HasSuffix(folder, "-"+other.name) {
+			return k == other
+		}
+	}
+	return k == keyTypes[0]
+}
+
 // folder is where a CA's certificates with this type of key lie in the storage.
 // The default's is certmagic's own, so that what it has left there is found.
 func (k keyType) folder(issuer string) string {

@@ -13,9 +13,10 @@ import (
 // A window is a CA's advice when to renew a certificate (RFC 9773): a revocation
 // to come, or a holiday, moves it.
 type window struct {
-	at   time.Time // chosen at random within it; zero: no advice
-	next time.Time // when to ask again
-	url  string    // a page that says why
+	start, end time.Time
+	at         time.Time // chosen at random between them; zero: no advice
+	next       time.Time // when to ask again; zero: now
+	url        string    // a page that says why
 }
 
 // The bounds of what a CA may say about when to ask again: it must neither keep
@@ -31,9 +32,12 @@ const (
 var errNoAdvice = errors.New("no CA to ask")
 
 func windowOf(info acme.RenewalInfo) window {
-	w := window{at: info.SelectedTime, next: time.Now().Add(askDefault), url: info.ExplanationURL}
+	w := window{
+		start: info.SuggestedWindow.Start, end: info.SuggestedWindow.End, at: info.SelectedTime,
+		next: time.Now().Add(askDefault), url: info.ExplanationURL,
+	}
 	if w.at.IsZero() {
-		w.at = info.SuggestedWindow.Start
+		w.at = w.start
 	}
 	if info.RetryAfter != nil {
 		w.next = *info.RetryAfter
@@ -47,10 +51,16 @@ func (m *managed) askWindow(ctx context.Context) {
 	if !ask {
 		return
 	}
+	select {
+	case m.asking <- struct{}{}: // a start with a thousand names must not ask for all at once
+		defer func() { <-m.asking }()
+	default:
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	w, err := m.advice(ctx, issuer, held)
-	now := time.Now()
+	now := time.Now().Round(0)
 	switch {
 	case err != nil:
 		m.log.Debug("no renewal information", zap.Error(err))
@@ -63,7 +73,7 @@ func (m *managed) askWindow(ctx context.Context) {
 	}
 	// The random choice of before stands while it lies in what the CA says now,
 	// or each question would move it.
-	if w.at.IsZero() {
+	if !before.at.IsZero() && !before.at.Before(w.start) && !before.at.After(w.end) {
 		w.at = before.at
 	}
 	m.mu.Lock()
@@ -83,7 +93,7 @@ func (m *managed) askAtMost() time.Duration { return min(askAtMost, 2*m.poll) }
 func (m *managed) mayAsk(now time.Time) (held certmagic.Certificate, issuer string, before window, ask bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.advice == nil || m.held == nil || now.Before(m.window.next) || now.After(m.held.Leaf.NotAfter) {
+	if m.advice == nil || m.held == nil || m.former || now.Before(m.window.next) || now.After(m.held.Leaf.NotAfter) {
 		return held, "", before, false
 	}
 	return certmagic.Certificate{Certificate: *m.held}, m.issuer, m.window, true
