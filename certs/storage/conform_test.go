@@ -20,7 +20,8 @@ import (
 const testLease = 2 * time.Second
 
 // conform is what every store must do. open opens one more Store, with
-// testLease, at the same place, and closes it when its test ends.
+// testLease, at the same place, and closes it when its test ends. The tests run
+// beside each other, each with keys and locks of its own.
 func conform(t *testing.T, open func(*testing.T) Store) {
 	for name, test := range map[string]func(*testing.T, func(*testing.T) Store){
 		"what is missing is fs.ErrNotExist":           missingIsNotExist,
@@ -46,7 +47,10 @@ func conform(t *testing.T, open func(*testing.T) Store) {
 		"Unlock needs a lock":                         unlockUnheld,
 		"Close gives up locks and ends those waiting": closeEnds,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, open) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time they wait for a lease
+			test(t, open)
+		})
 	}
 }
 

@@ -180,6 +180,7 @@ func (p *player) thaw(t *testing.T) {
 
 func TestProcessesRaceForALock(t *testing.T) {
 	kinds(t, func(t *testing.T, o Options) {
+		t.Parallel()
 		place := t.TempDir()
 		var all []*player
 		for range 3 {
@@ -201,6 +202,7 @@ func TestProcessesRaceForALock(t *testing.T) {
 
 func TestKilledOwnerGivesWay(t *testing.T) {
 	kinds(t, func(t *testing.T, o Options) {
+		t.Parallel()
 		owner, next := start(t, "hold", o), opener(o)(t)
 		owner.says(t, "held")
 		killed := make(chan time.Time, 1)
@@ -218,6 +220,7 @@ func TestKilledOwnerGivesWay(t *testing.T) {
 
 func TestFrozenOwnerLosesItsLockAndLearnsIt(t *testing.T) {
 	kinds(t, func(t *testing.T, o Options) {
+		t.Parallel()
 		owner, next, third := start(t, "hold", o), opener(o)(t), opener(o)(t)
 		owner.says(t, "held")
 		owner.freeze(t)
@@ -236,6 +239,7 @@ func TestFrozenOwnerLosesItsLockAndLearnsIt(t *testing.T) {
 // As above, but the owner's first act may be its Unlock.
 func TestFrozenOwnerUnlocksLate(t *testing.T) {
 	kinds(t, func(t *testing.T, o Options) {
+		t.Parallel()
 		owner, next, third := start(t, "hold", o), opener(o)(t), opener(o)(t)
 		owner.says(t, "held")
 		owner.freeze(t)
