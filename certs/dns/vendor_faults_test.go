@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -206,6 +207,15 @@ func TestVendorTellsNoSecretThatIsRepeated(t *testing.T) {
 				r.failing(0, 1000, func(w http.ResponseWriter) { refuse(r.vendor.name, w, code, "InvalidInput", said) })
 				r.bad(r.append(txt(valueA)))
 			}
+		}
+	})
+}
+
+// An error that is no refusal, of a library or a proxy in the way.
+func TestVendorTellsNoSecretOfOthersErrors(t *testing.T) {
+	everyVendor(t, func(t *testing.T, r *rig) {
+		for _, secret := range r.secrets {
+			r.bad(r.explain(fmt.Errorf("read list: %w", errors.New("odd header "+secret))), "odd header ********")
 		}
 	})
 }
