@@ -68,7 +68,7 @@ func TestLeavesAreRenewedByTheCalendar(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var serials []string
 		var days []int
-		told := runSource(t, Options{Entries: inside("mail.internal"), Storage: disk(storage), PollInterval: time.Hour}, 130*day,
+		told := runSource(t, Options{Entries: inside("mail.internal"), Storage: disk(storage), PollInterval: time.Hour, StoragePoll: 20 * time.Minute}, 130*day,
 			func(s *Source, day int) {
 				if now := served(t, s); len(serials) == 0 || serials[len(serials)-1] != now {
 					serials, days = append(serials, now), append(days, day)
@@ -107,7 +107,7 @@ func TestRenewalThatFailsIsLoudAndRecovers(t *testing.T) {
 				}
 			}
 		}
-		told := runSource(t, Options{Entries: inside("mail.internal"), Storage: disk(storage), PollInterval: time.Hour}, 80*day, broken)
+		told := runSource(t, Options{Entries: inside("mail.internal"), Storage: disk(storage), PollInterval: time.Hour, StoragePoll: time.Hour}, 80*day, broken)
 		if want := []string{"69d warn 21"}; !slices.Equal(told, want) {
 			t.Errorf("told %q, want %q", told, want)
 		}
