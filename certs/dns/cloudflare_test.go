@@ -166,5 +166,8 @@ func TestCloudflareReadsTheEnvelope(t *testing.T) {
 			return true
 		}
 		r.bad(r.append(txt(valueA)), want)
+		if len(r.calls) != 1 {
+			t.Errorf("went on after %s", answer)
+		}
 	}
 }
