@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
 )
 
 // This file is what an operator does to certificates, on a running Source or on
@@ -132,3 +133,14 @@ func (s *Source) Recall(ctx context.Context) {
 		}
 	}
 }
+
+// Check reports what of it Open would refuse. It asks no CA and no storage.
+func (a *ACME) Check() error {
+	origin, err := openACME(Options{ACME: a, Storage: unasked{}}, zap.NewNop())
+	if err == nil {
+		origin.close()
+	}
+	return err
+}
+
+type unasked struct{ certmagic.Storage }

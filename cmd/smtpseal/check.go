@@ -75,6 +75,7 @@ func (o *origin) judge(ctx context.Context) (verdict, error) {
 	v.Warnings = append(v.Warnings, c.Warnings()...)
 	mistakes, warnings := certificateMistakes(ctx, o.file, c)
 	v.Mistakes = append(v.Mistakes, mistakes...)
+	v.Mistakes = append(v.Mistakes, secretMistakes(o.file, c)...)
 	v.Warnings = append(v.Warnings, warnings...)
 	v.Good = len(v.Mistakes) == 0
 	return v, nil
@@ -111,6 +112,36 @@ func certificateMistakes(ctx context.Context, file string, c *config.Config) (mi
 	}
 	slices.SortStableFunc(mistakes, func(a, b config.Mistake) int { return cmp.Compare(a.Line, b.Line) })
 	return mistakes, *heard.said
+}
+
+// secretMistakes resolves every secret, and reads what acme names. Nobody is
+// asked anything.
+func secretMistakes(file string, c *config.Config) (mistakes config.Mistakes) {
+	wrong := func(section string, errs ...error) {
+		for _, err := range errs {
+			var told config.Mistakes
+			switch {
+			case err == nil:
+			case errors.As(err, &told):
+				for _, m := range told {
+					m.File = file
+					mistakes = append(mistakes, m)
+				}
+			default:
+				mistakes = append(mistakes, config.Mistake{File: file, Path: section, Problem: err.Error(), Remedy: "mend it, for run would not start"})
+			}
+		}
+	}
+	var secret string
+	wrong("storage", resolve(c.Storage.URL, &secret), resolve(c.Storage.EncryptionKey, &secret))
+	if c.ByACME() {
+		a, err := acmeOptions(c.ACME, zap.NewNop())
+		if err == nil {
+			err = a.Check()
+		}
+		wrong("acme", err)
+	}
+	return mistakes
 }
 
 // printVerdict writes what is wrong to standard error, and that nothing is to

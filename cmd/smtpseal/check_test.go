@@ -200,3 +200,33 @@ func TestPlaceIsTheLineOfAnItem(t *testing.T) {
 		}
 	}
 }
+
+// What run would stumble over is said by check: a secret that is not there, a
+// file that acme names. Each on a line of its own.
+func TestCheckResolvesSecrets(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "smtpseal.yaml")
+	write := func(acme string) {
+		t.Helper()
+		text := `listeners: [{listen: "127.0.0.1:465", tls: implicit, backend: mta}]
+backends: {mta: {preset: postfix, servers: ["127.0.0.1:25"]}}
+certificates: [{names: [mail.example.org]}]
+storage: {path: ` + dir + `, encryption_key: "file:` + dir + `/key"}
+acme: {email: a@example.org, ` + acme + "}\n"
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for acme, want := range map[string]string{
+		"trusted_roots: " + dir + "/roots.pem": "roots.pem",
+		`challenges: [dns-01], dns: {provider: cloudflare, api_token: "env:SMTPSEAL_NO_SUCH_TOKEN"}`: "acme.dns.api_token",
+	} {
+		write(acme)
+		code, _, stderr := command("check", "-c", file)
+		for _, part := range []string{"storage.encryption_key", want} {
+			if code != 1 || !strings.Contains(stderr, part) {
+				t.Errorf("exit %d, said %q, want %q in it", code, stderr, part)
+			}
+		}
+	}
+}
