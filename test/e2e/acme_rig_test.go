@@ -138,6 +138,9 @@ func sealed(t *testing.T, text string, secrets []string) {
 	}
 }
 
+// notObtained is what the log says of an attempt that failed.
+const notObtained = "certificate not obtained: the last good one is served, if there is one"
+
 // hup asks for an attempt now, whatever the back-off says.
 func (p *process) hup() { p.command.Process.Signal(syscall.SIGHUP) }
 
