@@ -30,6 +30,7 @@ type site struct {
 	ACME       string   // "key: value, …" of acme beside these
 	Storage    string   // "key: value, …"; default: file, in a directory of its own
 	TLS        string   // "key: value, …"
+	Env        []string // NAME=VALUE beside our own
 	Binary     string   // default: the one with the race detector
 	Secrets    []string // what must be in no line of its log
 }
@@ -108,7 +109,7 @@ func (s site) runFile(t *testing.T, path string, addrs map[string]string) *proce
 		s.Binary = binary
 	}
 	p.command = exec.Command(s.Binary, "run", "-c", path)
-	p.command.Env = append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
+	p.command.Env = append(append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0"), s.Env...)
 	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := p.command.StderrPipe()
 	if err != nil {
@@ -260,7 +261,10 @@ func command(t *testing.T, secrets []string, args ...string) outcome {
 
 func finish(t *testing.T, c *exec.Cmd, secrets []string) outcome {
 	t.Helper()
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if c.SysProcAttr == nil {
+		c.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	c.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	var stdout, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, &stderr
 	var late atomic.Bool
