@@ -37,7 +37,7 @@ func (a *api) call(ctx context.Context, method, path string, in, out any) error 
 		return conceal(fmt.Errorf("%s %s: %s: read answer: %w", method, request.URL, response.Status, err), a.secrets...)
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return conceal(&statusError{method, request.URL.String(), response.StatusCode, response.Header.Get("Retry-After"), apiMessage(body)}, a.secrets...)
+		return conceal(&statusError{method, request.URL.String(), response.StatusCode, response.Header.Get("Retry-After"), apiMessage([]byte(hide(string(body), a.secrets)))}, a.secrets...)
 	}
 	if out == nil {
 		return nil

@@ -31,28 +31,20 @@ func conceal(err error, secrets ...string) error {
 	if err == nil {
 		return nil
 	}
-	text := err.Error()
-	for _, secret := range secrets {
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "********")
-		}
-	}
+	text := hide(err.Error(), secrets)
 	if text == err.Error() {
 		return err
 	}
 	return &concealed{err, text}
 }
 
-// longestSuffix is the zone of zones in which a name is, with or without dots
-// at the ends, or "". The answer is as it is in zones.
-func longestSuffix(name string, zones []string) string {
-	name = "." + strings.ToLower(strings.Trim(name, "."))
-	found := ""
-	for _, zone := range zones {
-		bare := strings.ToLower(strings.Trim(zone, "."))
-		if bare != "" && strings.HasSuffix(name, "."+bare) && len(bare) > len(strings.Trim(found, ".")) {
-			found = zone
+// hide cuts secrets out of a text. What will be shortened is hidden first: half
+// a secret would not be found.
+func hide(text string, secrets []string) string {
+	for _, secret := range secrets {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "********")
 		}
 	}
-	return found
+	return text
 }
