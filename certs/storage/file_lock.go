@@ -81,18 +81,27 @@ func (d *directory) acquire(_ context.Context, name, token string, lease time.Du
 		if owner != "" && !d.lapsed(place, sighting{token: owner, contents: contents}, lease) {
 			return false, nil
 		}
-		if owner != "" && owner != strange {
-			if err := os.Remove(filepath.Join(place, owner)); err != nil && missing(err) != fs.ErrNotExist {
-				return false, d.explain(err)
-			}
+		if err := d.evict(place, owner); err != nil {
+			return false, d.explain(err)
 		}
-		os.Remove(place) // an empty folder, or a strange owner's file; else it refuses
 		if taken, err := d.take(place, token); taken || err != nil {
 			d.forget(place)
 			return taken, d.explain(err)
 		}
 	}
 	return false, nil
+}
+
+// evict ends the lock of an owner who has lapsed, and nobody else's, or clears
+// away what is nobody's.
+func (d *directory) evict(place, owner string) error {
+	if owner != "" && owner != strange {
+		if err := os.Remove(filepath.Join(place, owner)); err != nil && missing(err) != fs.ErrNotExist {
+			return err
+		}
+	}
+	os.Remove(place) // an empty folder, or a strange owner's file; else it refuses
+	return nil
 }
 
 // strange is the owner of a lock that certmagic's FileStorage has made.

@@ -195,8 +195,7 @@ func TestFileLateThiefTakesNothing(t *testing.T) {
 			t.Fatalf("%s did not get it", token)
 		}
 	}
-	os.Remove(filepath.Join(place, "dead"))
-	os.Remove(place)
+	must(t, d.evict(place, "dead"))
 	if got, err := d.take(place, "late"); got || err != nil {
 		t.Errorf("taken: %v, %v", got, err)
 	}

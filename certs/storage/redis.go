@@ -156,7 +156,7 @@ func (k *keyspace) keys(ctx context.Context, prefix string) ([]string, error) {
 		from, to = "["+prefix+"/", "("+prefix+"0" // 0 comes after /
 	}
 	for {
-		batch, err := k.client.ZRangeByLex(ctx, k.index(), &redis.ZRangeBy{Min: from, Max: to, Count: redisBatch}).Result()
+		batch, err := k.client.ZRangeArgs(ctx, redis.ZRangeArgs{Key: k.index(), Start: from, Stop: to, ByLex: true, Count: redisBatch}).Result()
 		if err != nil {
 			return nil, k.explain(err)
 		}
