@@ -3,6 +3,7 @@ package certs
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -50,6 +51,9 @@ type Directory struct {
 
 // Format keeps the key out of logs.
 func (d Directory) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "ACME directory %s", d.URL) }
+
+// MarshalJSON keeps it out of those that go by reflection.
+func (d Directory) MarshalJSON() ([]byte, error) { return json.Marshal(map[string]string{"URL": d.URL}) }
 
 // LetsEncrypt is the directory of those who name none.
 const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"

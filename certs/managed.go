@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -209,10 +210,24 @@ func (m *managed) complete(ctx context.Context, issuer string, chain []byte) (*s
 		return nil, fmt.Errorf("load key: %w", err)
 	}
 	c, err := tls.X509KeyPair(chain, key)
+	if err == nil && isCut(chain) { // crypto/tls is content with the leaf
+		err = errors.New("the end of the chain is missing")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", errBroken, siteCert(issuer, m.name), err)
 	}
 	return &stored{&c, chain, issuer}, nil
+}
+
+// isCut reports whether something is left behind the last whole block of PEM.
+func isCut(chain []byte) bool {
+	for {
+		block, rest := pem.Decode(chain)
+		if block == nil {
+			return len(bytes.TrimSpace(rest)) > 0
+		}
+		chain = rest
+	}
 }
 
 func (m *managed) configured(issuer string) bool {

@@ -164,3 +164,14 @@ func inside(names ...string) []Entry { return []Entry{{Internal: true, Names: na
 func disk(path string) certmagic.Storage { return &certmagic.FileStorage{Path: path} }
 
 func path(o Options) string { return o.Storage.(*certmagic.FileStorage).Path }
+
+// bits is the size of a certificate's key.
+func bits(c *x509.Certificate) int {
+	switch key := c.PublicKey.(type) {
+	case *ecdsa.PublicKey:
+		return key.Params().BitSize
+	case *rsa.PublicKey:
+		return key.Size() * 8
+	}
+	return 0
+}
