@@ -49,7 +49,7 @@ const hkdfInfo = "smtpseal storage values v1"
 
 var (
 	errSealed = errors.New("the value is encrypted: set storage.encryption_key to the key that the other replicas have")
-	errPlain  = errors.New("the value is not encrypted, so anybody might have written it, and it is not used: if the storage was in use before storage.encryption_key was set, encrypt it once with smtpseal's help, or begin with an empty one; else find out who wrote it")
+	errPlain  = errors.New("the value is not encrypted, so anybody might have written it, and it is not used: if the storage was in use before storage.encryption_key was set, encrypt it once with: smtpseal certs encrypt; or begin with an empty one; else find out who wrote it")
 	errBroken = errors.New("the value cannot be decrypted: it was written with another storage.encryption_key, under another name, or by a later version, or is damaged: restore the key or a backup, or delete the value")
 )
 

@@ -33,7 +33,7 @@ takes up a change within 30 seconds.`,
 			return wrongUsage(c, "unknown command %q", args[0])
 		},
 	}
-	c.AddCommand(p.certsListCommand(), p.certsRenewCommand(), p.certsExportCommand(), p.certsTLSACommand(), p.certsRollCommand())
+	c.AddCommand(p.certsListCommand(), p.certsRenewCommand(), p.certsExportCommand(), p.certsTLSACommand(), p.certsRollCommand(), p.certsEncryptCommand())
 	return c
 }
 

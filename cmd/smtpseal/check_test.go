@@ -218,7 +218,7 @@ acme: {email: a@example.org, ` + acme + "}\n"
 		}
 	}
 	for acme, want := range map[string]string{
-		"trusted_roots: " + dir + "/roots.pem": "roots.pem",
+		"trusted_roots: " + dir + "/roots.pem":                                                       "roots.pem",
 		`challenges: [dns-01], dns: {provider: cloudflare, api_token: "env:SMTPSEAL_NO_SUCH_TOKEN"}`: "acme.dns.api_token",
 	} {
 		write(acme)

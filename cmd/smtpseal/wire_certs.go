@@ -34,14 +34,19 @@ func openStorage(ctx context.Context, c *config.Config, log *zap.Logger) (storag
 	if !keepsCertificates(c) {
 		return nil, nil
 	}
-	o := storage.Options{
-		Type: c.Storage.Type, Path: c.Storage.Path, Prefix: c.Storage.Prefix,
-		Namespace: c.Storage.Namespace, Kubeconfig: c.Storage.Kubeconfig, Log: log,
-	}
-	if err := errors.Join(resolve(c.Storage.URL, &o.URL), resolve(c.Storage.EncryptionKey, &o.EncryptionKey)); err != nil {
+	o, err := storageOptions(c.Storage, log)
+	if err != nil {
 		return nil, err
 	}
 	return storage.Open(ctx, o)
+}
+
+func storageOptions(c config.Storage, log *zap.Logger) (storage.Options, error) {
+	o := storage.Options{
+		Type: c.Type, Path: c.Path, Prefix: c.Prefix,
+		Namespace: c.Namespace, Kubeconfig: c.Kubeconfig, Log: log,
+	}
+	return o, errors.Join(resolve(c.URL, &o.URL), resolve(c.EncryptionKey, &o.EncryptionKey))
 }
 
 // resolve reads a secret, if one is given. The error names its key.
