@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -120,7 +124,7 @@ func (s site) runFile(t *testing.T, path string, addrs map[string]string) *proce
 	}
 	go p.readLog(stderr)
 	t.Cleanup(func() { // behind stop, when the log is whole
-		sealed(t, p.log(), s.Secrets)
+		sealed(t, p.log(), append(storedKeys(t, filepath.Join(filepath.Dir(path), "storage")), s.Secrets...))
 	})
 	t.Cleanup(p.stop)
 	p.wait("the process to be ready", func() bool { return p.find("ready", nil) != nil })
@@ -137,6 +141,42 @@ func sealed(t *testing.T, text string, secrets []string) {
 			t.Errorf("a secret (%.8s…) is in the log: %s", secret, text[max(0, i-300):min(len(text), i+100)])
 		}
 	}
+}
+
+// storedKeys are the private keys in a file storage, of certificates and
+// accounts, in the forms in which a log might have them.
+func storedKeys(t *testing.T, dir string) (forms []string) {
+	t.Helper()
+	filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".key" {
+			return nil // another kind of storage, or none was made
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		block, _ := pem.Decode(text)
+		if block == nil {
+			t.Errorf("%s has no key", path)
+			return nil
+		}
+		key, err := x509.ParseECPrivateKey(block.Bytes)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			return nil
+		}
+		scalar, err := key.Bytes()
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		number := new(big.Int).SetBytes(scalar)
+		forms = append(forms, number.Text(10), number.Text(16), base64.StdEncoding.EncodeToString(scalar),
+			base64.RawURLEncoding.EncodeToString(scalar), strings.Split(string(text), "\n")[1])
+		return nil
+	})
+	return forms
 }
 
 // notObtained is what the log says of an attempt that failed.
