@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -42,7 +43,7 @@ It can be repeated: what is encrypted already stays as it is.`,
 
 func (p program) encrypt(c *cobra.Command, settings *config.Config, log *zap.Logger) error {
 	if settings.Storage.EncryptionKey.IsZero() {
-		return advised{fmt.Errorf("the configuration has no storage.encryption_key"), "make one: openssl rand -hex 32"}
+		return advised{errors.New("the configuration has no storage.encryption_key"), "make one: openssl rand -hex 32"}
 	}
 	options, err := storageOptions(settings.Storage, log)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -87,7 +88,7 @@ func (b *cabinet) TLSA(names []string, ports []int) (records []certs.TLSARecord,
 		}
 	}
 	if len(records) == 0 {
-		return nil, fmt.Errorf("no certificate with a DNS name yet: see smtpseal certs list")
+		return nil, errors.New("no certificate with a DNS name yet: see smtpseal certs list")
 	}
 	return records, nil
 }
