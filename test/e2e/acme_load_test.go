@@ -29,7 +29,7 @@ func TestRenewalsUnderLoad(t *testing.T) {
 	t.Parallel()
 	handshakes, workers := 1200, 4
 	if full() {
-		handshakes, workers = 14000, 8
+		handshakes, workers = 40000, 8 // some thirty renewals
 	}
 	r := newLoadRig(t, pebble.Options{Validity: 10 * time.Second})
 	long := r.longSessions(10)
