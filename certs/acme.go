@@ -53,7 +53,9 @@ type Directory struct {
 func (d Directory) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "ACME directory %s", d.URL) }
 
 // MarshalJSON keeps it out of those that go by reflection.
-func (d Directory) MarshalJSON() ([]byte, error) { return json.Marshal(map[string]string{"URL": d.URL}) }
+func (d Directory) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]string{"URL": d.URL})
+}
 
 // LetsEncrypt is the directory of those who name none.
 const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"

@@ -237,6 +237,9 @@ func TestMain(m *testing.M) {
 		os.Stdout.Write(root)
 		os.Exit(0)
 	}
+	if settings := os.Getenv(replicaVariable); settings != "" {
+		os.Exit(beReplica(settings))
+	}
 	os.Exit(m.Run())
 }
 

@@ -94,8 +94,13 @@ func (m *managed) attempt(ctx context.Context, force bool) error {
 	return m.attemptWithin(ctx, m.limit, force)
 }
 
+// lockPatience is several leases long. Whether the process that has the lock is
+// dead is learned by watching it for a whole lease: who gives up sooner, and
+// begins anew, never learns it.
+const lockPatience = 2 * time.Minute
+
 // attemptWithin is attempt for who has something else to do, and returns errBusy
-// after patience.
+// if there is no slot after patience, or the lock is held for long.
 func (m *managed) attemptWithin(ctx context.Context, patience time.Duration, force bool) error {
 	done, err := m.turn(ctx, patience)
 	if err != nil {
@@ -117,13 +122,17 @@ func (m *managed) attemptWithin(ctx context.Context, patience time.Duration, for
 // processes have one. certmagic's own lock, within it, would be let go between
 // our look at the storage and the order.
 func (m *managed) turn(ctx context.Context, patience time.Duration) (done func(), err error) {
-	soon, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+	slot := time.NewTimer(patience)
+	defer slot.Stop()
 	select {
 	case m.slots <- struct{}{}:
-	case <-soon.Done():
-		return nil, cmp.Or(ctx.Err(), errBusy)
+	case <-slot.C:
+		return nil, errBusy
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
+	soon, cancel := context.WithTimeout(ctx, max(patience, lockPatience))
+	defer cancel()
 	lock := "smtpseal_renew_" + certmagic.StorageKeys.Safe(m.kind.name+"_"+m.name)
 	if err := m.storage.Lock(soon, lock); err != nil {
 		<-m.slots

@@ -11,11 +11,11 @@ import (
 func TestWindowPulledForwardRenewsEarly(t *testing.T) {
 	t.Parallel()
 	ca := pebble.Start(t, pebble.Options{})
-	ca.SetARI("", pebble.ARI{Start: time.Now().Add(60 * day), End: time.Now().Add(62 * day)})
+	ca.SetARI("", pebble.ARI{Start: time.Now().Add(65 * day), End: time.Now().Add(67 * day)})
 	r := startACME(t, ca, withNames(acmeOptions(t, ca), "ari.example.org"))
 	r.awaitReady(t)
 	serial := served(t, r.Source)
-	await(t, "the CA's window", func() bool { return r.Certificates()[0].NextRenewal.After(time.Now().Add(59 * day)) })
+	await(t, "the CA's window", func() bool { return r.Certificates()[0].NextRenewal.After(time.Now().Add(64 * day)) })
 	chosen := r.Certificates()[0].NextRenewal
 	time.Sleep(time.Second) // the window is asked for again and again
 	if now := r.Certificates()[0].NextRenewal; !now.Equal(chosen) {
