@@ -29,6 +29,7 @@ type site struct {
 	CA         *pebble.CA
 	Server     string   // the backend's address
 	Names      []string // default: hostname alone
+	KeyTypes   string   // default: p256
 	Challenges string   // default: http-01
 	HTTP       string   // http_listen; default: where the CA looks
 	ACME       string   // "key: value, …" of acme beside these
@@ -48,6 +49,9 @@ func (s site) file(t *testing.T) (path string, addrs map[string]string) {
 	if s.Names == nil {
 		s.Names = []string{hostname}
 	}
+	if s.KeyTypes == "" {
+		s.KeyTypes = "p256"
+	}
 	if s.Challenges == "" {
 		s.Challenges = "http-01"
 	}
@@ -66,14 +70,14 @@ listeners:
   - {name: submissions, listen: %q, tls: implicit, backend: mta}
   - {name: submission, listen: %q, tls: starttls, backend: mta}
 backends: {mta: {preset: postfix, servers: [%q]}}
-certificates: [{names: [%s]}]
+certificates: [{names: [%s], key_types: [%s]}]
 acme: {email: ops@example.org, directory: %q, trusted_roots: %q, challenges: [%s], http_listen: %q, tls_alpn_listen: %q%s}
 storage: {%s}
 tls: {%s}
 timeouts: {shutdown: 10s}
 limits: {max_sessions: 2000, max_sessions_per_client: 2000}
 log: {level: debug, format: json}
-`, hostname, addrs[submissions], addrs[submission], s.Server, quoted(s.Names), s.CA.DirectoryURL(), s.CA.RootsFile(),
+`, hostname, addrs[submissions], addrs[submission], s.Server, quoted(s.Names), s.KeyTypes, s.CA.DirectoryURL(), s.CA.RootsFile(),
 		s.Challenges, s.HTTP, s.CA.TLSAddr(), more(s.ACME), s.Storage, s.TLS)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -161,22 +165,33 @@ func storedKeys(t *testing.T, dir string) (forms []string) {
 			t.Errorf("%s has no key", path)
 			return nil
 		}
-		key, err := x509.ParseECPrivateKey(block.Bytes)
+		secret, err := exponent(block)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			return nil
 		}
-		scalar, err := key.Bytes()
-		if err != nil {
-			t.Error(err)
-			return nil
-		}
-		number := new(big.Int).SetBytes(scalar)
-		forms = append(forms, number.Text(10), number.Text(16), base64.StdEncoding.EncodeToString(scalar),
-			base64.RawURLEncoding.EncodeToString(scalar), strings.Split(string(text), "\n")[1])
+		forms = append(forms, secret.Text(10), secret.Text(16), base64.StdEncoding.EncodeToString(secret.Bytes()),
+			base64.RawURLEncoding.EncodeToString(secret.Bytes()), strings.Split(string(text), "\n")[1])
 		return nil
 	})
 	return forms
+}
+
+// exponent is the number that is secret in a private key.
+func exponent(block *pem.Block) (*big.Int, error) {
+	if block.Type == "RSA PRIVATE KEY" {
+		key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		return key.D, nil
+	}
+	key, err := x509.ParseECPrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	octets, err := key.Bytes()
+	return new(big.Int).SetBytes(octets), err
 }
 
 // notObtained is what the log says of an attempt that failed.
