@@ -16,7 +16,7 @@ import (
 )
 
 // Two processes with one storage, behind one address for the CA: one order for
-// both; a renewal from the command line is served by both within half a minute,
+// both, at first and when it is due; a renewal from the command line is served by both within half a minute,
 // and whose ticket it was is all the same.
 func TestTwoProcessesWithOneStorage(t *testing.T) {
 	t.Parallel()
@@ -26,6 +26,8 @@ func TestTwoProcessesWithOneStorage(t *testing.T) {
 			store := openStore(t, kind)
 			ca := pebble.Start(t, pebble.Options{})
 			ca.Slow(100 * time.Millisecond) // or the first is done before the second looks
+			past := time.Now().Add(-time.Hour)
+			ca.SetARI("", pebble.ARI{Start: past, End: past.Add(time.Minute)})
 			front := newBalance(t, ca.HTTPAddr(), freeAddr(t), freeAddr(t))
 			srv := mta.Start(t, mta.Config{Proxy: mta.V2})
 			var both []*process
@@ -38,6 +40,13 @@ func TestTwoProcessesWithOneStorage(t *testing.T) {
 			first := sameLeaf(t, both, "", 20*time.Second)
 			if n := len(ca.Orders("")); n != 1 {
 				t.Errorf("%d orders for two processes", n)
+			}
+			for _, p := range both {
+				p.hup() // for each of them it is due now
+			}
+			first = sameLeaf(t, both, serial(first), 20*time.Second)
+			if n := len(ca.Orders("")); n != 2 {
+				t.Errorf("%d orders, when two processes had to renew at once", n)
 			}
 			resumes(t, both[0], both[1])
 			resumes(t, both[1], both[0])
@@ -53,7 +62,7 @@ func TestTwoProcessesWithOneStorage(t *testing.T) {
 				t.Errorf("the key is another, and TLSA records are wrong now")
 			}
 			t.Logf("served by both %v behind the renewal", time.Since(renewed).Round(time.Second))
-			if issued := ca.Serials(hostname); len(issued) != 2 || issued[1] != serial(second) {
+			if issued := ca.Serials(hostname); len(issued) != 3 || issued[2] != serial(second) {
 				t.Errorf("issued %v, served %s", issued, serial(second))
 			}
 			for n := range front.served {
