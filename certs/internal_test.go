@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"flag"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -240,6 +241,8 @@ func TestMain(m *testing.M) {
 	if settings := os.Getenv(replicaVariable); settings != "" {
 		os.Exit(beReplica(settings))
 	}
+	flag.Parse()
+	flag.Set("test.parallel", "12") // those that run beside each other wait, mostly
 	os.Exit(m.Run())
 }
 

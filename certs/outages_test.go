@@ -75,7 +75,7 @@ func gateway(http.Handler) http.Handler {
 // alarmed before the end is near, and every failure is told.
 func TestCADownDuringRenewal(t *testing.T) {
 	t.Parallel()
-	ca := pebble.Start(t, pebble.Options{Validity: 60 * time.Second})
+	ca := pebble.Start(t, pebble.Options{Validity: 36 * time.Second})
 	o := withNames(acmeOptions(t, ca), "renewal.example.org")
 	o.ACME.IgnoreARI = true
 	r := startACME(t, ca, o)

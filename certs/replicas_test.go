@@ -231,6 +231,7 @@ func parts(t *testing.T, ca *pebble.CA, n int, p part) (all []part, http01, alpn
 // Three processes that start together make one order, whose challenge all of
 // them answer; a renewal by one of them reaches all.
 func TestReplicasMakeOneOrder(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"file", "redis", "postgres"} {
 		t.Run(kind, func(t *testing.T) {
 			var p part
