@@ -36,7 +36,6 @@ vuln: ## known vulnerabilities in what we call (VULNDB=file:///… for a copy)
 cross: ## the program compiles for the other systems
 	GOOS=darwin $(GO) build -o /dev/null ./cmd/smtpseal
 	GOOS=windows $(GO) build -o /dev/null ./cmd/smtpseal
-	GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/smtpseal
 
 fuzz: ## every fuzz target for FUZZ=10s
 	@GO=$(GO) ./test/fuzz.sh $(FUZZ)
