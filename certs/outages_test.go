@@ -153,7 +153,7 @@ func TestRetryAfterIsKeptWithinBounds(t *testing.T) {
 			}
 			r := startACME(t, ca, o)
 			got := r.awaitFailure(t)
-			wait := got.NextTry.Sub(time.Now())
+			wait := time.Until(got.NextTry)
 			if wait < c.least-10*time.Second || wait > c.atMost {
 				t.Errorf("next try in %s", wait)
 			}

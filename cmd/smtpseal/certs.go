@@ -33,7 +33,12 @@ takes up a change within 30 seconds.`,
 			return wrongUsage(c, "unknown command %q", args[0])
 		},
 	}
-	c.AddCommand(p.certsListCommand(), p.certsRenewCommand(), p.certsExportCommand(), p.certsTLSACommand(), p.certsRollCommand(), p.certsEncryptCommand())
+	c.AddGroup(&cobra.Group{ID: "certs", Title: "Commands:"})
+	for _, child := range []*cobra.Command{p.certsListCommand(), p.certsRenewCommand(), p.certsExportCommand(),
+		p.certsTLSACommand(), p.certsRollCommand(), p.certsEncryptCommand()} {
+		child.GroupID = "certs"
+		c.AddCommand(child)
+	}
 	return c
 }
 
@@ -49,6 +54,9 @@ type cabinet struct {
 func (p program) openCabinet(ctx context.Context, from origin) (_ *cabinet, err error) {
 	b := &cabinet{}
 	if b.config, err = from.read(); err != nil {
+		return nil, err
+	}
+	if err := ownStorage(b.config.Storage); err != nil {
 		return nil, err
 	}
 	log, err := newLog(p.stderr, config.Log{Level: "warn", Format: "console"})
@@ -72,6 +80,18 @@ func (p program) openCabinet(ctx context.Context, from origin) (_ *cabinet, err 
 		return nil, fmt.Errorf("certificates: %w", err)
 	}
 	return b, nil
+}
+
+// ownStorage refuses to let root write into the directory of another user: the
+// service could not read what root leaves there, and would have no certificate
+// after its next start.
+func ownStorage(c config.Storage) error {
+	owner, others := othersDirectory(c.Path)
+	if c.Type != "file" || !others {
+		return nil
+	}
+	return advised{fmt.Errorf("storage %s belongs to %s, who could not read what root writes there", c.Path, owner),
+		"run it as that user: sudo -u " + owner + " smtpseal certs …"}
 }
 
 func (b *cabinet) close() {

@@ -30,6 +30,9 @@ It can be repeated: what is encrypted already stays as it is.`,
 			if err != nil {
 				return err
 			}
+			if err := ownStorage(settings.Storage); err != nil {
+				return err
+			}
 			log, err := newLog(p.stderr, config.Log{Level: "warn", Format: "console"})
 			if err != nil {
 				return err

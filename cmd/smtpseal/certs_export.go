@@ -15,7 +15,7 @@ func (p program) certsExportCommand() *cobra.Command {
 	var root bool
 	var keyFile string
 	c := &cobra.Command{
-		Use:   "export [-c FILE] NAME [--key FILE] | --root",
+		Use:   "export [-c FILE] NAME [--key FILE] | export [-c FILE] --root",
 		Short: "Write a certificate as PEM",
 		Long: `export writes the certificate that clients get for NAME to standard output, leaf
 first, and with --key its private key to a file that only this user may read.

@@ -11,7 +11,7 @@ func (p program) certsRenewCommand() *cobra.Command {
 	var from origin
 	var all bool
 	c := &cobra.Command{
-		Use:   "renew [-c FILE] NAME … | --all",
+		Use:   "renew [-c FILE] NAME … | renew [-c FILE] --all",
 		Short: "Renew certificates now, due or not",
 		Long: `renew obtains a new certificate for each NAME at once and stores it. A running
 smtpseal with the same storage answers the CA's challenges meanwhile, and serves

@@ -44,7 +44,7 @@ func explain(c *cobra.Command, _ []string) {
 		fmt.Fprintf(w, "\nExamples:\n%s\n", c.Example)
 	}
 	if c.HasSubCommands() {
-		fmt.Fprintln(w, "\nMore on a command: smtpseal COMMAND --help")
+		fmt.Fprintln(w, "\nMore on a command: "+c.CommandPath()+" COMMAND --help")
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"os/user"
+	"strconv"
 	"syscall"
 )
 
@@ -30,6 +32,24 @@ func isRefused(err error) bool  { return errors.Is(err, syscall.ECONNREFUSED) }
 func isNotLocal(err error) bool { return errors.Is(err, syscall.EADDRNOTAVAIL) }
 func isDenied(err error) bool {
 	return errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)
+}
+
+// othersDirectory reports whether we are root and a directory is somebody
+// else's, and whose.
+func othersDirectory(path string) (owner string, others bool) {
+	info, err := os.Stat(path)
+	if err != nil || os.Geteuid() != 0 {
+		return "", false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || stat.Uid == 0 {
+		return "", false
+	}
+	id := strconv.FormatUint(uint64(stat.Uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username, true
+	}
+	return "#" + id, true
 }
 
 // descriptors returns how many files this process may open; Go has raised the

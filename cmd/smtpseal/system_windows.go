@@ -27,3 +27,6 @@ func isDenied(err error) bool   { return errors.Is(err, windows.WSAEACCES) }
 
 // descriptors has no answer: Windows has no such limit.
 func descriptors() (uint64, bool) { return 0, false }
+
+// othersDirectory cannot tell: there is no root here.
+func othersDirectory(string) (owner string, others bool) { return "", false }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"maps"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"smtpseal/certs/dns"
@@ -37,5 +39,28 @@ func TestPublicPorts(t *testing.T) {
 	got := publicPorts([]config.Listener{at("implicit", ":1465"), at("starttls", ":587"), at("starttls-optional", "[::1]:26"), at("implicit", ":465")})
 	if want := []int{26, 465, 587}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// Root must not leave files that the service cannot read: it would serve
+// nothing after its next start.
+func TestRootLeavesTheServicesStorageAlone(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if _, others := othersDirectory("/"); others {
+			t.Error("refused, though this is not root")
+		}
+		return
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, "smtpseal.yaml", `listeners: [{listen: "127.0.0.1:465", tls: implicit, backend: mta}]
+backends: {mta: {preset: postfix, servers: ["127.0.0.1:25"]}}
+certificates: [{names: [mail.internal], internal: true}]
+storage: {path: `+dir+"}\n")
+	code, _, stderr := command("certs", "list", "-c", file)
+	if left, _ := os.ReadDir(dir); code != 1 || !strings.Contains(stderr, "sudo -u") || len(left) > 0 {
+		t.Errorf("exit %d, said %q, left %v", code, stderr, left)
 	}
 }
