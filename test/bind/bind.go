@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"smtpseal/test/loopback"
+
+	"smtpseal/test/debian"
 )
 
 // A Config says what BIND to run.
@@ -94,7 +96,7 @@ func Start(t testing.TB, config Config) *Server {
 
 // run tries a few ports: one that is free for TCP may be taken for UDP.
 func run(dir string, config Config) (*Server, error) {
-	root, err := unpacked()
+	root, err := debian.Root()
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +122,7 @@ func (s *Server) Addr() string { return s.addr }
 func (s *Server) launch(root string) error {
 	process := exec.Command(filepath.Join(root, "usr/sbin/named"), "-f", "-c", filepath.Join(s.dir, "named.conf"), "-n", "1", "-U", "1")
 	process.Dir = s.dir
-	process.Env = []string{"LD_LIBRARY_PATH=" + libraryPath(root), "LC_ALL=C", "TZ=UTC"}
+	process.Env = []string{"LD_LIBRARY_PATH=" + debian.LibraryPath(root), "LC_ALL=C", "TZ=UTC"}
 	// It cannot outlive the test. A group of its own, so that Ctrl-C at the test
 	// is not for it.
 	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -151,7 +153,7 @@ func (s *Server) reap(process *exec.Cmd, ended chan struct{}) {
 // Again starts the server after a Stop, with the zones as they were, on its
 // port.
 func (s *Server) Again() error {
-	root, err := unpacked()
+	root, err := debian.Root()
 	if err != nil {
 		return err
 	}
@@ -227,37 +229,4 @@ func (s *Server) Queries(name, kind string) []string {
 		}
 	}
 	return found
-}
-
-// unpacked finds what test/install.sh has made, in the working tree that the
-// test runs in.
-func unpacked() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for ; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("not in a working tree of this project")
-		}
-	}
-	root := filepath.Join(dir, ".cache", "debian")
-	if _, err := os.Stat(filepath.Join(root, ".complete")); err != nil {
-		return "", errors.New("nothing is unpacked: run make test, or test/install.sh")
-	}
-	return root, nil
-}
-
-// libraryPath is where named finds what this machine may lack.
-func libraryPath(root string) string {
-	var path []string
-	for _, pattern := range []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*"} {
-		found, _ := filepath.Glob(filepath.Join(root, pattern))
-		path = append(path, found...)
-	}
-	slices.Sort(path)
-	return strings.Join(path, ":")
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"smtpseal/test/loopback"
+
+	"smtpseal/test/debian"
 )
 
 // prepare writes all that launch.sh needs.
@@ -166,7 +168,7 @@ func (s *Server) sasldb() string { return filepath.Join(s.dir, "data", "sasldb2"
 func (s *Server) addUser(root, user, password string) error {
 	name, domain, _ := strings.Cut(user, "@")
 	command := exec.Command(filepath.Join(root, "usr/sbin/saslpasswd2"), "-p", "-c", "-f", s.sasldb(), "-u", domain, name)
-	command.Env = append(os.Environ(), "LD_LIBRARY_PATH="+libraryPath(root), "SASL_PATH="+saslPath(root))
+	command.Env = append(os.Environ(), "LD_LIBRARY_PATH="+debian.LibraryPath(root, filepath.Join(root, "usr/lib/postfix")), "SASL_PATH="+saslPath(root))
 	command.Stdin = strings.NewReader(password)
 	if out, err := command.CombinedOutput(); err != nil {
 		return fmt.Errorf("saslpasswd2: %w: %s", err, bytes.TrimSpace(out))

@@ -23,6 +23,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"smtpseal/test/debian"
 )
 
 // Domain is the one for which mail is delivered.
@@ -95,7 +97,7 @@ func Start(t testing.TB, config Config) *Server {
 
 // Run is Start for callers without a test. They owe a Stop.
 func Run(config Config) (*Server, error) {
-	root, err := unpacked()
+	root, err := debian.Root()
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +136,7 @@ func (s *Server) Addr(service string) string {
 func (s *Server) launch(root string) error {
 	recipient := fmt.Sprint(recipientID())
 	args := []string{"sh", "-c", launch, "launch", s.dir, root, queueOwner, queueGroup, recipient,
-		libraryPath(root), saslPath(root)}
+		debian.LibraryPath(root, filepath.Join(root, "usr/lib/postfix")), saslPath(root)}
 	if os.Geteuid() != 0 {
 		args = append([]string{"sudo", "-n"}, args...)
 	}
@@ -192,38 +194,6 @@ func recipientID() int {
 		return id
 	}
 	return 65534 // nobody
-}
-
-// unpacked finds what test/install.sh has made, in the working tree that the
-// test runs in.
-func unpacked() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for ; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("not in a working tree of this project")
-		}
-	}
-	root := filepath.Join(dir, ".cache", "debian")
-	if _, err := os.Stat(filepath.Join(root, ".complete")); err != nil {
-		return "", errors.New("nothing is unpacked: run make test, or test/install.sh")
-	}
-	return root, nil
-}
-
-// libraryPath is where the programs find what this machine may lack.
-func libraryPath(root string) string {
-	path := []string{filepath.Join(root, "usr/lib/postfix")}
-	for _, pattern := range []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*"} {
-		found, _ := filepath.Glob(filepath.Join(root, pattern))
-		path = append(path, found...)
-	}
-	return strings.Join(path, ":")
 }
 
 func saslPath(root string) string {

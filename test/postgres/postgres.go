@@ -22,6 +22,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"smtpseal/test/loopback"
+
+	"smtpseal/test/debian"
 )
 
 // Password is the superuser's. It has octets that a URL must escape, and is
@@ -68,7 +70,7 @@ func Start(t testing.TB) *Server {
 
 // Run is Start for callers without a test. They owe a Close.
 func Run() (*Server, error) {
-	root, err := unpacked()
+	root, err := debian.Root()
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"smtpseal/test/debian"
 )
 
 // nobody owns the data when the tests are root's: PostgreSQL refuses to be root.
@@ -56,7 +58,7 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 	}
 	command := exec.Command(found[len(found)-1], args...)
 	command.Dir = s.dir
-	command.Env = []string{"LD_LIBRARY_PATH=" + libraryPath(s.root), "LC_ALL=C", "TZ=UTC", "PATH=" + os.Getenv("PATH")}
+	command.Env = []string{"LD_LIBRARY_PATH=" + debian.LibraryPath(s.root), "LC_ALL=C", "TZ=UTC", "PATH=" + os.Getenv("PATH")}
 	command.Stdout, command.Stderr = &s.log, &s.log
 	// Immediate shutdown is what SIGQUIT means to the postmaster; its children
 	// see it go. A group of its own, so that Ctrl-C at the test is not theirs.
@@ -193,36 +195,4 @@ func (j *journal) String() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.text.String()
-}
-
-// unpacked finds what test/install.sh has made, in the working tree that the
-// test runs in.
-func unpacked() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for ; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("not in a working tree of this project")
-		}
-	}
-	root := filepath.Join(dir, ".cache", "debian")
-	if _, err := os.Stat(filepath.Join(root, ".complete")); err != nil {
-		return "", errors.New("nothing is unpacked: run make test, or test/install.sh")
-	}
-	return root, nil
-}
-
-// libraryPath is where the programs find what this machine may lack.
-func libraryPath(root string) string {
-	var path []string
-	for _, pattern := range []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*"} {
-		found, _ := filepath.Glob(filepath.Join(root, pattern))
-		path = append(path, found...)
-	}
-	return strings.Join(path, ":")
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"smtpseal/test/debian"
 )
 
 // patience is how long a server may take to start or end on a busy machine.
@@ -55,7 +57,7 @@ func (s *Server) Again() error {
 	}
 	command := exec.Command(filepath.Join(s.root, "usr/bin/redis-server"), s.file())
 	command.Dir = s.dir
-	command.Env = []string{"LD_LIBRARY_PATH=" + libraryPath(s.root), "LC_ALL=C", "TZ=UTC", "PATH=" + os.Getenv("PATH")}
+	command.Env = []string{"LD_LIBRARY_PATH=" + debian.LibraryPath(s.root), "LC_ALL=C", "TZ=UTC", "PATH=" + os.Getenv("PATH")}
 	command.Stdout, command.Stderr = &s.log, &s.log
 	// A group of its own, so that Ctrl-C at the test is not its own.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -142,16 +144,6 @@ func (s *Server) Freeze() { s.process.command.Process.Signal(syscall.SIGSTOP) }
 
 // Thaw lets it go on, with what has come in meanwhile.
 func (s *Server) Thaw() { s.process.command.Process.Signal(syscall.SIGCONT) }
-
-// libraryPath is where the server finds what this machine may lack.
-func libraryPath(root string) string {
-	var path []string
-	for _, pattern := range []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*"} {
-		found, _ := filepath.Glob(filepath.Join(root, pattern))
-		path = append(path, found...)
-	}
-	return strings.Join(path, ":")
-}
 
 // A journal gathers what the server says.
 type journal struct {

@@ -7,13 +7,12 @@
 package redis
 
 import (
-	"errors"
 	"net/url"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"smtpseal/test/loopback"
+
+	"smtpseal/test/debian"
 )
 
 // Password is what a server wants to hear. It has the octets in it that URLs,
@@ -56,7 +55,7 @@ func Start(t testing.TB, config Config) *Server {
 
 // New runs a server in dir until Stop.
 func New(config Config, dir string) (*Server, error) {
-	root, err := unpacked()
+	root, err := debian.Root()
 	if err != nil {
 		return nil, err
 	}
@@ -85,25 +84,3 @@ func (s *Server) URL() string {
 
 // Log is what the server has said so far.
 func (s *Server) Log() string { return s.log.String() }
-
-// unpacked finds what test/install.sh has made, in the working tree that the
-// test runs in.
-func unpacked() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for ; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New("not in a working tree of this project")
-		}
-	}
-	root := filepath.Join(dir, ".cache", "debian")
-	if _, err := os.Stat(filepath.Join(root, ".complete")); err != nil {
-		return "", errors.New("nothing is unpacked: run make test, or test/install.sh")
-	}
-	return root, nil
-}
