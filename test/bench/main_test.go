@@ -61,9 +61,11 @@ func TestQuickRunMeasuresTheNaivePeer(t *testing.T) {
 			t.Errorf("%s: not in the table", name)
 		}
 	}
-	short, long := sampleOf(&r, "the same, resumed"), sampleOf(&r, "one 10 KiB message a connection")
-	if short > 2*long { // 200 visits each, beside whatever else runs here
-		t.Errorf("a resumed session costs %v, a full one with a message %v", short, long)
+	// The handshake is most of a message's cost, also under the race detector;
+	// a resumed session is no cheaper than a message there.
+	reused, alone := sampleOf(&r, "many 10 KiB messages on one connection"), sampleOf(&r, "one 10 KiB message a connection")
+	if reused > alone/2 {
+		t.Errorf("a message on a connection that is up costs %v, one with its own %v", reused, alone)
 	}
 	wantNoChildren(t)
 }
