@@ -120,3 +120,10 @@ func (r *replica) opens(id string) bool {
 	defer r.mu.Unlock()
 	return slices.ContainsFunc(r.inUse(), func(k ticketKey) bool { return k.id == id })
 }
+
+// owned returns how many keys the replica made for itself.
+func (r *replica) owned() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.own)
+}
