@@ -21,8 +21,8 @@ const (
 
 // String is the address as it is written in the file.
 func (a Address) String() string {
-	if a.Network == "unix" {
-		return "unix:" + a.Addr
+	if a.Network != "tcp" {
+		return a.Network + ":" + a.Addr
 	}
 	return a.Addr
 }
@@ -64,9 +64,8 @@ func (v value) address(example string, why purpose) (Address, bool) {
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {
 		return v.unixAddress(path)
 	}
-	if strings.HasPrefix(text, "systemd:") && why == listen {
-		v.later("socket activation", fmt.Sprintf("write an address such as %q, or unix:PATH", example))
-		return Address{}, false
+	if name, ok := strings.CutPrefix(text, "systemd:"); ok && why == listen {
+		return v.systemdAddress(name)
 	}
 	host, port, err := net.SplitHostPort(text)
 	if err != nil {
@@ -91,6 +90,16 @@ func (v value) unixAddress(path string) (Address, bool) {
 		return Address{"unix", filepath.Clean(path)}, true
 	}
 	return Address{}, false
+}
+
+// systemdAddress is a socket that systemd has opened, by its name in the unit
+// (systemd.socket(5), FileDescriptorName=, which bounds its length and letters).
+func (v value) systemdAddress(name string) (Address, bool) {
+	if name == "" || len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
+		v.wrong(quote(name)+" is no name of a socket", "write what FileDescriptorName= says in the socket unit, such as systemd:submissions")
+		return Address{}, false
+	}
+	return Address{"systemd", name}, true
 }
 
 func (v value) noAddress(text, example string) {

@@ -3,6 +3,9 @@ package config
 import (
 	"slices"
 	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
 )
 
 var backendFields = []field[Backend]{
@@ -23,8 +26,35 @@ var backendFields = []field[Backend]{
 			now: "write none, and let only the path to the backend that nobody can listen to carry this hop: loopback, a unix socket or a private network"})
 	}},
 	{name: "hide_extensions", read: readHidden},
-	{name: "health", later: "remove it: a server that cannot be dialled is passed over for the next one of servers"},
-	{name: "relay_check", later: "remove it, and try by hand from outside whether the mail server relays"},
+	{name: "health", read: func(v value, b *Backend) { mapping(v, healthFields, &b.Health) }},
+	{name: "relay_check", read: func(v value, b *Backend) {
+		v.choose(&b.RelayCheck, choices{words: []string{"warn", "refuse", "off"}})
+	}},
+}
+
+// The least interval is what no mail server's log is filled by.
+var healthFields = []field[Health]{
+	{name: "interval", read: readInterval},
+	{name: "timeout", read: func(v value, h *Health) { v.durationFrom(&h.Timeout, 100*time.Millisecond, 5*time.Minute) }},
+	{name: "fall", read: func(v value, h *Health) { v.integer(&h.Fall, 1, 100) }},
+	{name: "rise", read: func(v value, h *Health) { v.integer(&h.Rise, 1, 100) }},
+}
+
+// readInterval reads a time, or off.
+func readInterval(v value, h *Health) {
+	if v.node.Kind == yaml.ScalarNode && v.node.Value == "off" {
+		h.Interval = 0
+		return
+	}
+	v.durationFrom(&h.Interval, 100*time.Millisecond, time.Hour)
+}
+
+// newBackend is one with all defaults.
+func newBackend(name string) Backend {
+	return Backend{
+		Name: name, Balance: "first", RelayCheck: "warn",
+		Health: Health{Interval: 30 * time.Second, Timeout: 5 * time.Second, Fall: 3, Rise: 2},
+	}
 }
 
 var proxyVersions = choices{words: []string{"off", "v1", "v2"}}
@@ -49,7 +79,7 @@ func isBackendName(s string) bool {
 }
 
 func readBackend(e entry, d *document) {
-	b := Backend{Name: e.key.node.Value, Balance: "first"}
+	b := newBackend(e.key.node.Value)
 	s, ok := mapping(e.value, backendFields, &b)
 	if ok {
 		s.finishBackend(&b)

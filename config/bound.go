@@ -22,7 +22,7 @@ const (
 // everyHost spells all addresses of this machine one way: Go listens on every
 // one of them, IPv4 and IPv6, for each of "", 0.0.0.0 and ::.
 func everyHost(a Address) (spelt Address, host, port string) {
-	if a.Network == "unix" {
+	if a.Network != "tcp" {
 		return a, "", ""
 	}
 	host, port, _ = net.SplitHostPort(a.Addr)
@@ -79,6 +79,7 @@ func (d *document) checkAddresses() {
 	}
 	d.checkBackends(ours)
 	d.checkACMEAddresses(ours)
+	d.checkAdmin(ours)
 }
 
 // checkBackends finds those that are listeners of ours.

@@ -25,6 +25,7 @@ type Config struct {
 	TLS          TLS // for listeners without a policy of their own
 	Limits       Limits
 	Timeouts     Timeouts
+	Admin        Admin
 	Log          Log
 
 	exposed bool // there are secrets in the file, and other users can read it
@@ -45,8 +46,8 @@ type Listener struct {
 
 // An Address is where to listen or whom to dial.
 type Address struct {
-	Network string // tcp or unix
-	Addr    string // host:port, or a path
+	Network string // tcp, unix, or to listen systemd
+	Addr    string // host:port, a path, or the name of a socket (FileDescriptorName=)
 }
 
 // A Backend is one entry of backends, its preset applied.
@@ -58,6 +59,16 @@ type Backend struct {
 	ProxyProtocol  string   // off, v1 or v2
 	ProxyTLVs      []string // of ssl, authority, unique_id, alpn, cn
 	HideExtensions []string // the preset's own, then the file's; a trailing * matches any ending
+	Health         Health
+	RelayCheck     string // warn, refuse or off
+}
+
+// Health is how a backend's servers are asked whether they serve.
+type Health struct {
+	Interval time.Duration // 0: they are not asked
+	Timeout  time.Duration // for one check as a whole
+	Fall     int           // so many failures in a row take a server down
+	Rise     int           // … and successes bring it up
 }
 
 // A Certificate is one entry of certificates: a pair of files, or names for
@@ -155,6 +166,14 @@ type Limits struct {
 // Timeouts bound every stage of a session (RFC 5321 section 4.5.3.2).
 type Timeouts struct {
 	Cleartext, Handshake, Dial, Greeting, Command, Body, Reply, Session, Shutdown time.Duration
+}
+
+// Admin is where the status page, the metrics and the commands to a running
+// process are.
+type Admin struct {
+	Listen []Address // empty: nowhere
+	Hosts  []string  // by which names it may be called, beside its own and addresses
+	Pprof  bool      // Go's profiles below /debug/pprof/
 }
 
 // Log says how much to log, and in which form.

@@ -74,6 +74,9 @@ func TestExampleShowsEveryKey(t *testing.T) {
 	mustShow(t, "tls.", below(t, root, "tls", false), tlsFields, end)
 	mustShow(t, "limits.", below(t, root, "limits", false), limitFields, end)
 	mustShow(t, "timeouts.", below(t, root, "timeouts", false), timeoutFields, end)
+	backend := below(t, root, "backends", true)
+	mustShow(t, "backends.*.health.", below(t, backend, "health", false), healthFields, end)
+	mustShow(t, "admin.", below(t, root, "admin", false), adminFields, end)
 	mustShow(t, "log.", below(t, root, "log", false), logFields, end)
 
 	// A certificate has its keys spread over the three kinds there are.

@@ -79,8 +79,8 @@ func modeFor(listen []Address) string {
 // checkAcceptProxy finds what would never match: each kind of address has its
 // own way to say whom to trust.
 func (s section) checkAcceptProxy(l *Listener) {
-	has := func(network string) bool {
-		return slices.ContainsFunc(l.Listen, func(a Address) bool { return a.Network == network })
+	has := func(network string) bool { // systemd's may be of any kind
+		return slices.ContainsFunc(l.Listen, func(a Address) bool { return a.Network == network || a.Network == "systemd" })
 	}
 	if l.AcceptUnix && len(l.Listen) > 0 && !has("unix") {
 		s.at("accept_proxy").wrong("has unix in it, but listen has no unix socket", "remove unix, or listen on unix:PATH")

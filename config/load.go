@@ -75,7 +75,7 @@ func Parse(file string, data []byte) (*Config, error) {
 type document struct {
 	Config
 	listeners, backends, certificates []section // as in Config
-	root, acme, tls                   section   // zero: not there, or no mapping
+	root, acme, tls, admin            section   // zero: not there, or no mapping
 }
 
 var documentFields = []field[document]{
@@ -88,7 +88,7 @@ var documentFields = []field[document]{
 	{name: "tls", read: readTLS},
 	{name: "limits", read: func(v value, d *document) { mapping(v, limitFields, &d.Limits) }},
 	{name: "timeouts", read: func(v value, d *document) { mapping(v, timeoutFields, &d.Timeouts) }},
-	{name: "admin", later: "remove it, and watch the log: it has a line for every session"},
+	{name: "admin", read: readAdmin},
 	{name: "log", read: func(v value, d *document) { mapping(v, logFields, &d.Log) }},
 }
 

@@ -14,7 +14,8 @@ import (
 func Quick(domain, backend, proxyProtocol, email string) (*Config, error) {
 	r := &reader{}
 	d := &document{Config: defaults()}
-	b := Backend{Name: "backend", Preset: "plain", Balance: "first", ProxyProtocol: "off"}
+	b := newBackend("backend")
+	b.Preset, b.ProxyProtocol = "plain", "off"
 	server, _ := r.flag("--backend", backend).address("127.0.0.1:25", dial)
 	b.Servers = []Address{server}
 	if proxyProtocol != "" {

@@ -25,7 +25,8 @@ func defaults() Config {
 			Session:   24 * time.Hour,
 			Shutdown:  60 * time.Second,
 		},
-		Log: Log{Level: "info", Format: "auto"},
+		Admin: Admin{Listen: []Address{AdminDefault}},
+		Log:   Log{Level: "info", Format: "auto"},
 	}
 }
 

@@ -17,6 +17,7 @@ func (c *Config) YAML() ([]byte, error) {
 		Storage:  storageForm(c.Storage),
 		TLS:      tlsForm(c.TLS),
 		Limits:   limitsForm(c.Limits),
+		Admin:    newAdminForm(c.Admin),
 		Log:      logForm(c.Log),
 		Timeouts: timeoutsForm{
 			timeForm(c.Timeouts.Cleartext), timeForm(c.Timeouts.Handshake), timeForm(c.Timeouts.Dial),
@@ -76,6 +77,7 @@ type fileForm struct {
 	TLS          tlsForm           `yaml:"tls"`
 	Limits       limitsForm        `yaml:"limits"`
 	Timeouts     timeoutsForm      `yaml:"timeouts"`
+	Admin        adminForm         `yaml:"admin"`
 	Log          logForm           `yaml:"log"`
 }
 
@@ -113,12 +115,29 @@ func spellAll(addresses []Address) []string {
 }
 
 type backendForm struct {
-	Preset         string   `yaml:"preset"`
-	Servers        []string `yaml:"servers,flow"`
-	Balance        string   `yaml:"balance"`
-	ProxyProtocol  string   `yaml:"proxy_protocol"`
-	ProxyTLVs      []string `yaml:"proxy_tlvs,flow"`
-	HideExtensions []string `yaml:"hide_extensions,flow"`
+	Preset         string     `yaml:"preset"`
+	Servers        []string   `yaml:"servers,flow"`
+	Balance        string     `yaml:"balance"`
+	ProxyProtocol  string     `yaml:"proxy_protocol"`
+	ProxyTLVs      []string   `yaml:"proxy_tlvs,flow"`
+	HideExtensions []string   `yaml:"hide_extensions,flow"`
+	Health         healthForm `yaml:"health"`
+	RelayCheck     string     `yaml:"relay_check"`
+}
+
+type healthForm struct {
+	Interval any      `yaml:"interval"`
+	Timeout  timeForm `yaml:"timeout"`
+	Fall     int      `yaml:"fall"`
+	Rise     int      `yaml:"rise"`
+}
+
+func newHealthForm(h Health) healthForm {
+	form := healthForm{"off", timeForm(h.Timeout), h.Fall, h.Rise}
+	if h.Interval > 0 {
+		form.Interval = timeForm(h.Interval)
+	}
+	return form
 }
 
 // backendsNode keeps the order of the file, which a Go map would lose.
@@ -127,7 +146,7 @@ func backendsNode(backends []Backend) (*yaml.Node, error) {
 	for _, b := range backends {
 		key, form := new(yaml.Node), new(yaml.Node)
 		key.SetString(b.Name)
-		if err := form.Encode(backendForm{b.Preset, spellAll(b.Servers), b.Balance, b.ProxyProtocol, b.ProxyTLVs, b.HideExtensions}); err != nil {
+		if err := form.Encode(backendForm{b.Preset, spellAll(b.Servers), b.Balance, b.ProxyProtocol, b.ProxyTLVs, b.HideExtensions, newHealthForm(b.Health), b.RelayCheck}); err != nil {
 			return nil, err
 		}
 		all.Content = append(all.Content, key, form)
@@ -182,6 +201,20 @@ type timeoutsForm struct {
 type timeForm time.Duration
 
 func (t timeForm) MarshalYAML() (any, error) { return spell(time.Duration(t)), nil }
+
+type adminForm struct {
+	Listen any      `yaml:"listen,flow"`
+	Hosts  []string `yaml:"hosts,flow"`
+	Pprof  bool     `yaml:"pprof"`
+}
+
+func newAdminForm(a Admin) adminForm {
+	form := adminForm{"off", a.Hosts, a.Pprof}
+	if len(a.Listen) > 0 {
+		form.Listen = spellAll(a.Listen)
+	}
+	return form
+}
 
 type logForm struct {
 	Level  string `yaml:"level"`
