@@ -22,7 +22,7 @@ const maxProxyHeader = 4 << 10
 
 // admit finds out who the client is, and whether there is room for it.
 func (s *session) admit() error {
-	s.rec.Phase = PhaseAccept
+	s.reach(PhaseAccept)
 	s.rec.Client, s.local = addrPort(s.client.RemoteAddr()), addrPort(s.client.LocalAddr())
 	if s.refused {
 		return s.refuse(errors.New("limits.max_sessions is reached"))

@@ -30,8 +30,8 @@ func settled(t *testing.T, r *rig) func() {
 			clients := len(r.server.clients)
 			r.server.mu.Unlock()
 			what = fmt.Sprintf("%d goroutines (%d before), %d descriptors (%d), %d sessions, %d clients, %d places", runtime.NumGoroutine(), goroutines,
-				openDescriptors(), descriptors, r.server.Sessions(), clients, len(r.server.handshakes.free))
-			if runtime.NumGoroutine() <= goroutines && openDescriptors() <= descriptors && r.server.Sessions()+clients+len(r.server.handshakes.free) == 0 {
+				openDescriptors(), descriptors, r.server.Sessions(), clients, len(r.server.settings.handshakes.free))
+			if runtime.NumGoroutine() <= goroutines && openDescriptors() <= descriptors && r.server.Sessions()+clients+len(r.server.settings.handshakes.free) == 0 {
 				return
 			}
 		}

@@ -16,8 +16,8 @@ const (
 // cleartext speaks SMTP with the client until STARTTLS (RFC 3207). No backend
 // hears of it, and nothing of it is kept.
 func (s *session) cleartext() error {
-	s.rec.Phase = PhaseCleartext
-	deadline := s.rec.Start.Add(s.server.Timeouts.Cleartext)
+	s.reach(PhaseCleartext)
+	deadline := s.rec.Start.Add(s.settings.Timeouts.Cleartext)
 	s.client.SetDeadline(deadline)
 	if err := s.say(greeting); err != nil {
 		return err

@@ -34,7 +34,7 @@ func (s *session) connectSilently() error {
 	if s.relay != nil {
 		s.disconnect() // a client that is silent must not hold a backend that is of no use
 	}
-	deadline := s.until(s.server.Timeouts.Command)
+	deadline := s.until(s.settings.Timeouts.Command)
 	for s.in.empty() {
 		if gone := s.rest(deadline, false); gone != nil {
 			return err
@@ -53,9 +53,9 @@ func (s *session) connect() (greeting int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	s.rec.Phase = PhaseGreeting
+	s.reach(PhaseGreeting)
 	asked := time.Now()
-	r.SetDeadline(s.until(s.server.Timeouts.Greeting))
+	r.SetDeadline(s.until(s.settings.Timeouts.Greeting))
 	n, err := r.wholeReply()
 	switch {
 	case err == nil && r.replies.Code >= 400 && s.listener.Backend.Proxy == backend.Off && time.Since(asked) >= headerWait:
@@ -79,7 +79,7 @@ func (s *session) drained() bool {
 }
 
 func (s *session) dial() (*relay, error) {
-	s.rec.Phase = PhaseDial
+	s.reach(PhaseDial)
 	start := time.Now()
 	b := s.listener.Backend
 	facts := backend.Facts{Client: s.rec.Client, Local: s.local, ID: s.rec.Session}
@@ -87,7 +87,7 @@ func (s *session) dial() (*relay, error) {
 		state := s.client.tls.ConnectionState()
 		facts.TLS = &state
 	}
-	born, err := b.Dial(s.until(s.server.Timeouts.Dial), facts)
+	born, err := b.Dial(s.until(s.settings.Timeouts.Dial), facts)
 	s.rec.Dial += time.Since(start)
 	if err != nil {
 		return nil, &end{outcome: BackendUnreachable, say: unavailable, err: fmt.Errorf("backend %s: %w", b.Name, err)}

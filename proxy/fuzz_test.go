@@ -90,7 +90,7 @@ func playRelay(t *testing.T, stream string, sizes []byte, settings byte) {
 	s := newStage(t, mode, func(_ *stage, c net.Conn) { mta.serve(t, c, int(settings>>3), &want) })
 	defer s.close()
 	if want.hidden {
-		s.server.listeners[0].Backend.Hide = []string{"X-EXPS", "XPROXY*"}
+		s.settings.Listeners[0].Backend.Hide = []string{"X-EXPS", "XPROXY*"}
 	}
 	c := s.connect()
 	if !clear {

@@ -53,18 +53,18 @@ func (s *sealed) waitInHandshake() error {
 // handshake makes the client's connection a TLS one. The deadline is over the
 // whole of it: one a read would start again with every octet.
 func (s *session) handshake() error {
-	s.rec.Phase = PhaseHandshake
+	s.reach(PhaseHandshake)
 	start := time.Now()
 	c := &s.client
 	config := s.listener.TLS()
 	if config == nil {
 		return &end{outcome: TLSFailed, err: errors.New("there is no certificate to serve yet")}
 	}
-	c.deadline = s.until(s.server.Timeouts.Handshake)
+	c.deadline = s.until(s.settings.Timeouts.Handshake)
 	c.SetDeadline(c.deadline)
 	c.cipher, s.in = s.in, buffer{} // what came behind a PROXY header is the hello
 	c.tls = tls.Server(c, config)
-	err := c.shakeHands(s.server.handshakes)
+	err := c.shakeHands(s.settings.handshakes)
 	s.rec.Handshake = time.Since(start)
 	if err != nil {
 		return s.handshakeFailed(err)

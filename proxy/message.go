@@ -8,7 +8,7 @@ import "smtpseal/proxy/smtp"
 // client hears why when it listens again.
 func (r *relay) data() error {
 	s := r.s
-	s.rec.Phase = PhaseBody
+	s.reach(PhaseBody)
 	r.open = true
 	var body smtp.Body
 	var lost error
@@ -43,10 +43,10 @@ func (r *relay) bdat(c *smtp.Command) error {
 		}
 		return r.refuse(notAnnounced)
 	}
-	if err := r.quiet(s.server.Timeouts.Body); err != nil {
+	if err := r.quiet(s.settings.Timeouts.Body); err != nil {
 		return err
 	}
-	s.rec.Phase = PhaseBody
+	s.reach(PhaseBody)
 	r.spoken, r.open = true, true
 	lost := r.write(line, c.Bare)
 	s.in.took(c.Len)
@@ -66,7 +66,7 @@ func (r *relay) bdat(c *smtp.Command) error {
 // progress.
 func (r *relay) more() error {
 	s := r.s
-	s.setDeadline(s.until(s.server.Timeouts.Body))
+	s.setDeadline(s.until(s.settings.Timeouts.Body))
 	if err := s.fill(); err != nil {
 		return clientGone(err)
 	}
@@ -77,7 +77,7 @@ func (r *relay) more() error {
 func (r *relay) block(n int, lost error) error {
 	s := r.s
 	if n > 0 && lost == nil {
-		r.SetWriteDeadline(s.until(s.server.Timeouts.Body))
+		r.SetWriteDeadline(s.until(s.settings.Timeouts.Body))
 		if _, err := r.Write(s.in.bytes()[:n]); err != nil {
 			lost = r.lost(err)
 		}
@@ -90,12 +90,12 @@ func (r *relay) block(n int, lost error) error {
 // through; last says that it ends the transaction.
 func (r *relay) delivered(lost error, last bool) error {
 	s := r.s
-	s.rec.Phase = PhaseReply
+	s.reach(PhaseReply)
 	if lost != nil {
 		return lost
 	}
 	r.open = false
-	r.SetDeadline(s.until(s.server.Timeouts.Reply))
+	r.SetDeadline(s.until(s.settings.Timeouts.Reply))
 	r.replies.Code = 0                  // what was said before says nothing of this message
 	err := r.handBack(1, -1, smtp.MAIL) // as after MAIL, no "go on" is allowed
 	if last {
@@ -128,9 +128,9 @@ func (r *relay) swallow(size int64) error {
 func (r *relay) auth() error {
 	s := r.s
 	for r.replies.Code == 334 {
-		s.rec.Phase = PhaseAuth
+		s.reach(PhaseAuth)
 		n, bare, err := smtp.Line(s.in.bytes())
-		deadline := s.until(s.server.Timeouts.Command)
+		deadline := s.until(s.settings.Timeouts.Command)
 		for err == nil && n == 0 {
 			if err := s.rest(deadline, true); err != nil {
 				return err

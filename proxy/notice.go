@@ -64,17 +64,5 @@ func (s *session) wrongMode(first []byte) {
 		return
 	}
 	s.server.log().Info(mistake, zap.String("session", s.rec.Session), zap.String("listener", s.listener.Name),
-		zap.Stringer("client", s.rec.Client.Addr()), zap.String("right_port", s.server.portOf(mode, want)))
-}
-
-// portOf returns where a mode is served, or the usual port.
-func (s *Server) portOf(mode Mode, usual string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.listeners {
-		if l.Mode == mode {
-			return l.Net.Addr().String()
-		}
-	}
-	return usual
+		zap.Stringer("client", s.rec.Client.Addr()), zap.String("right_port", s.settings.portOf(mode, want)))
 }

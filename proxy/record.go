@@ -24,6 +24,8 @@ const (
 	PhaseBody      Phase = "body"
 )
 
+var phases = [...]Phase{PhaseAccept, PhaseCleartext, PhaseHandshake, PhaseDial, PhaseGreeting, PhaseCommand, PhaseReply, PhaseAuth, PhaseBody}
+
 // An Outcome is how a session ended.
 type Outcome string
 

@@ -64,11 +64,11 @@ func (s *session) converse() error {
 // what there is now the runtime could not shrink it to 4 KiB.
 func (r *relay) await() error {
 	s := r.s
-	s.rec.Phase = PhaseCommand
+	s.reach(PhaseCommand)
 	if smtp.Whole(s.in.bytes()) && (r.transaction || !s.drained()) {
 		return nil // a drain is noticed here too, or a client that never stops talking would not hear of it
 	}
-	deadline := s.until(s.server.Timeouts.Command)
+	deadline := s.until(s.settings.Timeouts.Command)
 	for {
 		if err := s.rest(deadline, r.transaction); err != nil {
 			return err
@@ -92,7 +92,7 @@ func (r *relay) turn() error {
 	}
 	r.note(&last)
 	first := !r.spoken
-	s.rec.Phase = PhaseReply
+	s.reach(PhaseReply)
 	if err := r.forward(&batch); err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (r *relay) forward(batch *smtp.Batch) error {
 func (r *relay) put(n int, bare bool) error {
 	s := r.s
 	if bare {
-		if err := r.quiet(s.server.Timeouts.Reply); err != nil {
+		if err := r.quiet(s.settings.Timeouts.Reply); err != nil {
 			return err
 		}
 		r.spoken = true
@@ -181,7 +181,7 @@ func (r *relay) put(n int, bare bool) error {
 		s.in.took(n)
 		return err
 	}
-	r.SetDeadline(s.until(s.server.Timeouts.Reply))
+	r.SetDeadline(s.until(s.settings.Timeouts.Reply))
 	early, err := r.ask(&s.in, n, &r.out)
 	if early && err == nil {
 		r.poll(&r.out) // the rest of what it says
@@ -253,7 +253,7 @@ func (r *relay) refuse(what sentence) error {
 	return r.say(what)
 }
 
-func (r *relay) say(what sentence) error { return r.toClient(what.line(r.s.server.Hostname)) }
+func (r *relay) say(what sentence) error { return r.toClient(what.line(r.s.settings.Hostname)) }
 
 // startTLS ends the relay, because TLS begins a new one.
 func (r *relay) startTLS(n int) error {

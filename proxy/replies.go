@@ -37,7 +37,7 @@ func (r *relay) handBack(owed, mail int, verb smtp.Verb) error {
 			continue
 		}
 		if answered++; answered < owed {
-			r.SetDeadline(r.s.until(r.s.server.Timeouts.Reply)) // a stage is one reply
+			r.SetDeadline(r.s.until(r.s.settings.Timeouts.Reply)) // a stage is one reply
 		}
 		code := r.replies.Code
 		if code/100 == 3 && !(answered == owed && goesOn(verb, code)) {
@@ -147,8 +147,8 @@ func (r *relay) passLast(n int) error {
 // deadline of the command itself is near or past.
 func (r *relay) toClient(b []byte) error {
 	s := r.s
-	if time.Until(s.deadline) < s.server.Timeouts.Command/2 {
-		s.setDeadline(s.until(s.server.Timeouts.Command))
+	if time.Until(s.deadline) < s.settings.Timeouts.Command/2 {
+		s.setDeadline(s.until(s.settings.Timeouts.Command))
 	}
 	return s.send(b)
 }

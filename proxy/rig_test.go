@@ -107,7 +107,7 @@ func newRig(t testing.TB, cfg rigConfig) *rig {
 	if cfg.timeouts == (Timeouts{}) {
 		cfg.timeouts = rigTimeouts
 	}
-	r.server = &Server{Hostname: "mail.example.org", Limits: cfg.limits, Timeouts: cfg.timeouts, Observer: r, Log: cfg.log}
+	r.server = &Server{Observer: r, Log: cfg.log}
 	front := r.listen()
 	r.addr = front.Addr().String()
 	l := Listener{Name: "test", Mode: cfg.mode, Net: front, Backend: target, TLS: func() *tls.Config {
@@ -119,7 +119,7 @@ func newRig(t testing.TB, cfg rigConfig) *rig {
 	if cfg.trust {
 		l.AcceptProxy = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	}
-	if err := r.server.Apply([]Listener{l}); err != nil {
+	if err := r.server.Apply(Settings{Hostname: "mail.example.org", Limits: cfg.limits, Timeouts: cfg.timeouts, Listeners: []Listener{l}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

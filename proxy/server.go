@@ -2,81 +2,34 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"net"
 	"net/netip"
-	"runtime"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
-	"smtpseal/proxy/backend"
 )
 
-// A Mode is when TLS begins on a listener.
-type Mode int
-
-// The modes.
-const (
-	Implicit      Mode = iota // with the first octet (RFC 8314), port 465
-	StartTLS                  // by STARTTLS, demanded before anything else (RFC 3207), port 587
-	Opportunistic             // by STARTTLS if the client likes (RFC 7435), port 25
-)
-
-// A Listener is one address that is served.
-type Listener struct {
-	Name    string
-	Mode    Mode
-	Net     net.Listener
-	TLS     func() *tls.Config // a nil result: there is no certificate yet
-	Backend *backend.Backend
-
-	AcceptProxy []netip.Prefix // who must send a PROXY header, and is believed
-	AcceptUnix  bool           // so must every peer of a unix socket
-}
-
-// Limits bound what clients may take. A zero is no limit, but for Handshakes.
-type Limits struct {
-	Sessions   int // all together
-	PerClient  int // per IPv4 address or IPv6 /64
-	Handshakes int // computing at once; 0: four per processor
-}
-
-// Timeouts bound the stages of a session, each over the whole of it (RFC 5321
-// section 4.5.3.2). Body is the time without progress. All must be positive.
-type Timeouts struct {
-	Cleartext, Handshake, Dial, Greeting, Command, Body, Reply, Session time.Duration
-}
-
-// A Server is all listeners and all sessions. Its fields are set before Apply
-// and not changed afterwards.
+// A Server is all listeners and all sessions. Its fields are set before the
+// first Apply and not changed afterwards.
 type Server struct {
-	Hostname string // in greetings and 421 replies
-	Limits   Limits
-	Timeouts Timeouts
 	Observer Observer    // may be nil
 	Log      *zap.Logger // may be nil
 
-	once       sync.Once
-	handshakes *turnstile
-	notices    notices
-	debug      bool // log has this level; asked once, for it would cost at every command
+	once    sync.Once
+	notices notices
+	debug   bool // log has this level; asked once, for it would cost at every command
 
-	mu        sync.Mutex
-	listeners []*Listener
-	sessions  map[*session]struct{}
-	clients   map[netip.Prefix]int
-	closed    bool
-	running   sync.WaitGroup // sessions and accept loops
+	mu       sync.Mutex
+	settings *generation
+	doors    map[net.Listener]*door
+	sessions map[*session]struct{} // of all generations
+	clients  map[netip.Prefix]int
+	closed   bool
+	running  sync.WaitGroup // sessions and accept loops
 }
 
 func (s *Server) init() {
-	n := s.Limits.Handshakes
-	if n == 0 {
-		n = 4 * runtime.GOMAXPROCS(0)
-	}
-	s.handshakes = newTurnstile(n)
 	s.sessions, s.clients = map[*session]struct{}{}, map[netip.Prefix]int{}
 	s.debug = s.log().Core().Enabled(zap.DebugLevel)
 }
@@ -90,63 +43,22 @@ func (s *Server) log() *zap.Logger {
 
 func (s *Server) debugging() bool { return s.debug }
 
-// Apply begins to serve the listeners, and owns them from then on. After
-// Shutdown it serves and owns none.
-func (s *Server) Apply(listeners []Listener) error {
-	s.once.Do(s.init)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return errors.New("the server is shut down")
-	}
-	for i := range listeners {
-		l := &listeners[i]
-		s.listeners = append(s.listeners, l)
-		s.running.Go(func() { s.accept(l) })
-	}
-	return nil
-}
-
-// Accept errors back off from and to these: out of descriptors, trying again
-// at once would only burn the processor that could free some.
-const (
-	minBackoff = 5 * time.Millisecond
-	maxBackoff = time.Second
-)
-
-func (s *Server) accept(l *Listener) {
-	backoff := minBackoff
-	for {
-		conn, err := l.Net.Accept()
-		switch {
-		case err == nil:
-			backoff = minBackoff
-			s.start(l, conn)
-		case errors.Is(err, net.ErrClosed):
-			return
-		default:
-			s.log().Error("accept", zap.String("listener", l.Name), zap.Error(err), zap.Duration("retry_in", backoff))
-			time.Sleep(backoff)
-			backoff = min(2*backoff, maxBackoff)
-		}
-	}
-}
-
 // start gives a connection its session. It must not wait: it stands in the
 // accept loop.
-func (s *Server) start(l *Listener, conn net.Conn) {
-	sess := &session{server: s, listener: l}
+func (s *Server) start(at *place, conn net.Conn) {
+	sess := &session{server: s, settings: at.settings, listener: at.listener}
 	sess.client.init(conn) // before another goroutine can abort it
 	sess.rec.Start = time.Now()
-	sess.rec.Session, sess.rec.Listener = newID(), l.Name
-	sess.limit = sess.rec.Start.Add(s.Timeouts.Session)
+	sess.rec.Session, sess.rec.Listener = newID(), at.listener.Name
+	sess.limit = sess.rec.Start.Add(at.settings.Timeouts.Session)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		conn.Close()
 		return
 	}
-	sess.refused = s.Limits.Sessions > 0 && len(s.sessions) >= s.Limits.Sessions
+	most := at.settings.Limits.Sessions
+	sess.refused = most > 0 && len(s.sessions) >= most
 	s.sessions[sess] = struct{}{}
 	s.running.Go(func() { sess.run() })
 }
@@ -165,17 +77,17 @@ func (s *Server) ended(sess *session) {
 
 // enter counts a session for its client, unless that has too many.
 func (s *Server) enter(sess *session, client netip.Addr) bool {
+	if !client.IsValid() {
+		return true // a unix socket's peer has no address
+	}
 	bits := 32
 	if client.Is6() {
 		bits = 64 // what one subscriber has
 	}
-	host, err := client.Prefix(bits)
-	if err != nil {
-		return true // a unix socket's peer has no address
-	}
+	host, _ := client.Prefix(bits) // fails only for lengths that an address has not
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.Limits.PerClient > 0 && s.clients[host] >= s.Limits.PerClient {
+	if most := sess.settings.Limits.PerClient; most > 0 && s.clients[host] >= most {
 		return false
 	}
 	s.clients[host]++
@@ -190,8 +102,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.once.Do(s.init)
 	s.mu.Lock()
 	s.closed = true
-	for _, l := range s.listeners {
-		l.Net.Close()
+	for l := range s.doors {
+		l.Close()
 	}
 	for sess := range s.sessions {
 		sess.wake()
@@ -221,4 +133,22 @@ func (s *Server) Sessions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.sessions)
+}
+
+// A LiveKey is what sessions that are up are counted by.
+type LiveKey struct {
+	Listener string
+	Phase    Phase
+}
+
+// Live counts the sessions that are up. It looks at each of them, which takes
+// about a millisecond for 10,000.
+func (s *Server) Live() map[LiveKey]int {
+	live := map[LiveKey]int{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sess := range s.sessions {
+		live[LiveKey{sess.rec.Listener, phases[sess.phase.Load()]}]++
+	}
+	return live
 }

@@ -29,12 +29,12 @@ func TestPanicEndsOneSession(t *testing.T) {
 		first string // what the victim says in clear before the fault
 		said  string
 	}{
-		{"in the handshake", Implicit, func(s *stage) { s.server.listeners[0].TLS = func() *tls.Config { return bad } }, "", ""},
+		{"in the handshake", Implicit, func(s *stage) { s.config = func() *tls.Config { return bad } }, "", ""},
 		{"in the dial", Opportunistic, func(s *stage) {
 			s.dial = func(context.Context) (net.Conn, error) { panic("in a dial") }
 		}, "", "421 4.3.0 mail.example.org Service not available, try again later\r\n"},
 		{"in the relay", Opportunistic, func(s *stage) {
-			s.server.listeners[0].TLS = func() *tls.Config { panic("in a relay") }
+			s.config = func() *tls.Config { panic("in a relay") }
 		}, "MAIL FROM:<>\r\nDATA\r\ntext\r\n.\r\nNOOP\r\n", "220 mta\r\n250 ok\r\n354 go\r\n250 ok\r\n250 ok\r\n421 4.3.0 mail.example.org Service not available, try again later\r\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestPanicEndsOneSession(t *testing.T) {
 					t.Error("the fault is not told, or not counted")
 				}
 				victim.Close()
-				s.server.listeners[0].TLS = func() *tls.Config { return good }
+				s.config = func() *tls.Config { return good }
 
 				io.WriteString(sealed, "QUIT\r\n")
 				expect(t, sealed, "221 bye\r\n")
@@ -119,7 +119,7 @@ func TestLimits(t *testing.T) {
 		for mode, said := range map[Mode]string{Implicit: "", StartTLS: full, Opportunistic: full} {
 			synctest.Test(t, func(t *testing.T) {
 				s := newStage(t, mode, agreeable)
-				s.server.Limits = limits
+				s.apply(func(now *Settings) { now.Limits = limits })
 				defer s.close()
 				var held []net.Conn
 				for range 2 {
@@ -154,20 +154,23 @@ func TestLimits(t *testing.T) {
 
 // A client counts as an IPv4 address or an IPv6 /64.
 func TestPerClientNetworks(t *testing.T) {
-	s := &Server{Limits: Limits{PerClient: 1}}
+	s := &Server{}
 	s.once.Do(s.init)
+	one := &generation{Settings: Settings{Limits: Limits{PerClient: 1}}}
 	for addr, want := range map[string]bool{"203.0.113.7": false, "203.0.113.8": true, "2001:db8::ffff": false, "2001:db8:0:1::1": true} {
 		for _, first := range []string{"203.0.113.7", "2001:db8::1"} {
 			s.clients = map[netip.Prefix]int{}
-			s.enter(&session{}, netip.MustParseAddr(first))
+			s.enter(&session{settings: one}, netip.MustParseAddr(first))
 			related := strings.Contains(first, ":") == strings.Contains(addr, ":")
-			if got := s.enter(&session{}, netip.MustParseAddr(addr)); got != (want || !related) {
+			if got := s.enter(&session{settings: one}, netip.MustParseAddr(addr)); got != (want || !related) {
 				t.Errorf("%s beside %s: %v", addr, first, got)
 			}
 		}
 	}
-	if !s.enter(&session{}, netip.Addr{}) {
-		t.Error("a unix socket's peer is refused")
+	for range 2 {
+		if !s.enter(&session{settings: one}, netip.Addr{}) {
+			t.Error("a unix socket's peer is refused")
+		}
 	}
 }
 
@@ -278,7 +281,7 @@ func TestHeaderOnUnixSocket(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newStage(t, Opportunistic, agreeable)
 			defer s.close()
-			s.server.listeners[0].AcceptUnix = true
+			s.apply(func(now *Settings) { now.Listeners[0].AcceptUnix = true })
 			ours, theirs := net.Pipe()
 			s.listener.conns <- pipe{theirs, &net.UnixAddr{}, &net.UnixAddr{}}
 			s.hear(ours)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,8 +18,10 @@ import (
 // close. All of it runs in one goroutine; only wake is called from another.
 type session struct {
 	server   *Server
+	settings *generation
 	listener *Listener
 	rec      Record
+	phase    atomic.Int32 // index in phases of rec.Phase, for others to read
 	client   sealed
 	local    netip.AddrPort
 	in       buffer       // from the client, decrypted, not yet forwarded
@@ -77,6 +81,12 @@ func newID() string {
 	var b [8]byte
 	rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
+}
+
+// reach says what the session does now.
+func (s *session) reach(p Phase) {
+	s.rec.Phase = p
+	s.phase.Store(int32(slices.Index(phases[:], p)))
 }
 
 // until is d from now, but never beyond the end of the session.
@@ -171,7 +181,7 @@ func (s *session) send(b []byte) error {
 }
 
 // say writes a reply of our own.
-func (s *session) say(what sentence) error { return s.send(what.line(s.server.Hostname)) }
+func (s *session) say(what sentence) error { return s.send(what.line(s.settings.Hostname)) }
 
 // finish tells the client why, closes both sides and reports.
 func (s *session) finish(err error) {
@@ -208,7 +218,7 @@ func (s *session) farewell(e *end) {
 	told := s.sealed || s.client.tls == nil && s.listener.Mode != Implicit
 	words := e.quote
 	if words == nil {
-		words = e.say.line(s.server.Hostname)
+		words = e.say.line(s.settings.Hostname)
 	}
 	if told && words != nil {
 		s.client.SetDeadline(time.Now().Add(lingerTime))

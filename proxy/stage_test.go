@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,8 @@ import (
 type stage struct {
 	t        testing.TB
 	server   *Server
+	settings Settings // as applied last
+	config   func() *tls.Config
 	listener *pipeListener
 	records  chan Record
 	mta      func(s *stage, c net.Conn)                  // plays the backend
@@ -73,16 +76,25 @@ func (s *stage) DialContext(ctx context.Context, _, _ string) (net.Conn, error) 
 }
 
 func newStage(t testing.TB, mode Mode, mta func(s *stage, c net.Conn)) *stage {
-	s := &stage{t: t, mta: mta, records: make(chan Record, 16), listener: &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}}
-	s.server = &Server{Hostname: "mail.example.org", Timeouts: rigTimeouts, Observer: s}
+	s := &stage{t: t, mta: mta, records: make(chan Record, 16), listener: newPipeListener()}
+	s.server = &Server{Observer: s}
 	config := &tls.Config{Certificates: []tls.Certificate{testPair().cert}}
-	if err := s.server.Apply([]Listener{{
-		Name: "test", Mode: mode, Net: s.listener, TLS: func() *tls.Config { return config },
+	s.config = func() *tls.Config { return config }
+	s.settings = Settings{Hostname: "mail.example.org", Timeouts: rigTimeouts, Listeners: []Listener{{
+		Name: "test", Mode: mode, Net: s.listener, TLS: func() *tls.Config { return s.config() },
 		Backend: &backend.Backend{Name: "mta", Servers: []backend.Server{{Network: "tcp", Addr: "mta:25"}}, Dialer: s},
-	}}); err != nil {
-		t.Fatal(err)
-	}
+	}}}
+	s.apply(func(*Settings) {})
 	return s
+}
+
+// apply changes the settings; the sessions that are up do not see it.
+func (s *stage) apply(change func(*Settings)) {
+	s.settings.Listeners = slices.Clone(s.settings.Listeners)
+	change(&s.settings)
+	if err := s.server.Apply(s.settings); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // SessionEnded makes a stage its server's Observer.
@@ -123,7 +135,7 @@ func (s *stage) close() {
 	if n := s.server.Sessions(); n != 0 || len(s.server.clients) != 0 {
 		s.t.Errorf("%d sessions and %d clients are left", n, len(s.server.clients))
 	}
-	if n := len(s.server.handshakes.free); n != 0 {
+	if n := len(s.server.settings.handshakes.free); n != 0 {
 		s.t.Errorf("%d places of the turnstile are lost", n)
 	}
 }

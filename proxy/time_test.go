@@ -44,7 +44,7 @@ func then(steps ...func(*stage, net.Conn)) func(*stage, net.Conn) {
 }
 
 func trust(s *stage) {
-	s.server.listeners[0].AcceptProxy = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
+	s.apply(func(now *Settings) { now.Listeners[0].AcceptProxy = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} })
 }
 
 func blackHole(s *stage) {

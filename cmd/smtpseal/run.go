@@ -75,7 +75,7 @@ func (p program) serve(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	defer tidying()()
-	log.Info("ready", zap.String("hostname", s.server.Hostname), zap.Strings("addresses", addresses(s.open)))
+	log.Info("ready", zap.String("hostname", s.hostname), zap.Strings("addresses", addresses(s.open)))
 	for _, problem := range s.certs.Problems() {
 		log.Warn("certificate missing or not renewed", zap.String("problem", problem))
 	}

@@ -19,6 +19,7 @@ type service struct {
 	log      *zap.Logger
 	certs    *certs.Source
 	server   *proxy.Server
+	hostname string
 	counters proxy.Counters
 	open     []bound
 	answers  challengeListeners
@@ -79,10 +80,8 @@ func (s *service) serve(ctx context.Context, c *config.Config, also []proxy.Obse
 	if s.open, err = bind(ctx, c.Listeners); err != nil {
 		return err
 	}
+	s.hostname = hostname(c.Hostname, s.certs.Names())
 	s.server = &proxy.Server{
-		Hostname: hostname(c.Hostname, s.certs.Names()),
-		Limits:   limits(c.Limits),
-		Timeouts: timeouts(c.Timeouts),
 		Observer: append(proxy.MultiObserver{proxy.LogObserver(s.log), &s.counters}, also...),
 		Log:      s.log,
 	}
@@ -99,7 +98,12 @@ func (s *service) serve(ctx context.Context, c *config.Config, also []proxy.Obse
 			AcceptUnix:  b.AcceptUnix,
 		})
 	}
-	if err := s.server.Apply(listeners); err != nil {
+	if err := s.server.Apply(proxy.Settings{
+		Hostname:  s.hostname,
+		Limits:    limits(c.Limits),
+		Timeouts:  timeouts(c.Timeouts),
+		Listeners: listeners,
+	}); err != nil {
 		unbind(s.open)
 		return fmt.Errorf("serve: %w", err)
 	}
