@@ -88,7 +88,7 @@ func (s *session) dial() (*relay, error) {
 		facts.TLS = &state
 	}
 	born, err := b.Dial(s.until(s.settings.Timeouts.Dial), facts)
-	s.rec.Dial += time.Since(start)
+	s.rec.Dials = append(s.rec.Dials, time.Since(start))
 	if err != nil {
 		return nil, &end{outcome: BackendUnreachable, say: unavailable, err: fmt.Errorf("backend %s: %w", b.Name, err)}
 	}

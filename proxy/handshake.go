@@ -66,12 +66,13 @@ func (s *session) handshake() error {
 	c.tls = tls.Server(c, config)
 	err := c.shakeHands(s.settings.handshakes)
 	s.rec.Handshake = time.Since(start)
+	state := c.tls.ConnectionState()
+	s.rec.Version = state.Version
 	if err != nil {
 		return s.handshakeFailed(err)
 	}
-	state := c.tls.ConnectionState()
 	s.sealed = true
-	s.rec.TLS, s.rec.Version, s.rec.Cipher = true, state.Version, state.CipherSuite
+	s.rec.TLS, s.rec.Cipher = true, state.CipherSuite
 	s.rec.Curve, s.rec.Resumed, s.rec.ServerName = state.CurveID, state.DidResume, printable(state.ServerName)
 	return nil
 }

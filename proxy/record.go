@@ -56,8 +56,8 @@ type Record struct {
 	Violation string // its kind, or ""
 	Err       error
 
-	TLS        bool // the handshake was completed
-	Version    uint16
+	TLS        bool   // the handshake was completed
+	Version    uint16 // agreed, even if the handshake failed then
 	Cipher     uint16
 	Curve      tls.CurveID
 	Resumed    bool
@@ -73,7 +73,7 @@ type Record struct {
 	Start     time.Time
 	Duration  time.Duration
 	Handshake time.Duration
-	Dial      time.Duration
+	Dials     []time.Duration // at most two: the second is behind STARTTLS
 }
 
 // An Observer is told once of each session, when it is over. It may be called
@@ -123,8 +123,8 @@ func (r *Record) fields() []zap.Field {
 	if r.Err != nil {
 		text("error", r.Err.Error())
 	}
+	text("tls_version", r.version())
 	if r.TLS {
-		text("tls_version", tls.VersionName(r.Version))
 		text("tls_cipher", tls.CipherSuiteName(r.Cipher))
 		if r.Curve != 0 { // RSA key exchange has none
 			text("tls_curve", r.Curve.String())
@@ -142,10 +142,22 @@ func (r *Record) fields() []zap.Field {
 	if r.Handshake > 0 {
 		f = append(f, zap.Duration("handshake", r.Handshake))
 	}
-	if r.Dial > 0 {
-		f = append(f, zap.Duration("dial", r.Dial))
+	if len(r.Dials) > 0 {
+		var all time.Duration
+		for _, d := range r.Dials {
+			all += d
+		}
+		f = append(f, zap.Duration("dial", all))
 	}
 	return f
+}
+
+// version names the TLS version, "" if there is none.
+func (r *Record) version() string {
+	if r.Version == 0 {
+		return ""
+	}
+	return tls.VersionName(r.Version)
 }
 
 // MultiObserver tells each of several observers.

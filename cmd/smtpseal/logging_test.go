@@ -24,7 +24,7 @@ func record() *proxy.Record {
 		Backend: "127.0.0.1:25", Phase: proxy.PhaseReply, Outcome: proxy.BackendClosed, Err: errors.New("read: EOF"),
 		TLS: true, Version: 0x0304, Cipher: 0x1301, Curve: 29, Resumed: true, ServerName: "mail.example.org",
 		Helo: "client.example", Auth: "PLAIN", Messages: 2, BytesIn: 100, BytesOut: 50,
-		Duration: 1500 * time.Millisecond, Handshake: 2 * time.Millisecond, Dial: 250 * time.Microsecond,
+		Duration: 1500 * time.Millisecond, Handshake: 2 * time.Millisecond, Dials: []time.Duration{200 * time.Microsecond, 50 * time.Microsecond},
 	}
 }
 
