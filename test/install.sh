@@ -3,8 +3,8 @@
 # nothing, when all is there. Debian and its children only.
 #
 # Clients (curl, swaks, openssl) and what the race detector needs of C are
-# installed with apt. Servers (Postfix and Cyrus SASL, BIND, Redis, PostgreSQL)
-# are only unpacked, into .cache/debian of the working tree: a server that is
+# installed with apt. Servers (Postfix and Cyrus SASL, Exim, BIND, Redis,
+# PostgreSQL) are only unpacked, into .cache/debian of the working tree: a server that is
 # installed is also started and enabled, and no test may do that to a machine.
 # So is Chromium, which would bring a desktop's menus along. `rm -rf .cache`
 # undoes it.
@@ -13,7 +13,7 @@ umask 022
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
 cache=$(cd "$(dirname "$0")/.." && pwd)/.cache
-unpacked="postfix sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db bind9 redis-server postgresql-15 chromium-headless-shell"
+unpacked="postfix sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db bind9 redis-server postgresql-15 chromium-headless-shell libnss-wrapper exim4-daemon-heavy"
 clients="curl swaks openssl"
 
 fail() {
@@ -71,8 +71,10 @@ fi
 
 # What apt would install along with them is what this machine lacks of their
 # libraries; what it would not is here already.
-# shellcheck disable=SC2086
-along=$(apt-get install -s --no-install-recommends $unpacked 2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/\1/p')
+# Exim and Postfix cannot be installed together, so each is asked for alone.
+along=$(for one in $unpacked; do
+	apt-get install -s --no-install-recommends "$one" 2>/dev/null
+done | sed -n 's/^Inst \([^ ]*\).*/\1/p')
 mkdir "$work/archives" "$work/root"
 cd "$work/archives"
 # shellcheck disable=SC2086
@@ -80,6 +82,7 @@ quietly apt-get download $(printf '%s\n' $unpacked $along | sort -u)
 for archive in *.deb; do
 	quietly dpkg -x "$archive" "$work/root"
 done
+chmod u-s "$work/root/usr/sbin/exim4" # a tree of tests is no place for a way to root
 cd "$cache"
 echo "$system" >"$work/root/.complete"
 rm -rf debian
