@@ -4,10 +4,10 @@
 #
 # Clients (curl, swaks, openssl) and what the race detector needs of C are
 # installed with apt. Servers (Postfix and Cyrus SASL, Exim, BIND, Redis,
-# PostgreSQL) are only unpacked, into .cache/debian of the working tree: a server that is
-# installed is also started and enabled, and no test may do that to a machine.
-# So is Chromium, which would bring a desktop's menus along. `rm -rf .cache`
-# undoes it.
+# PostgreSQL) are only unpacked, into .cache/debian of the working tree: a
+# server that is installed is also started and enabled, and no test may do that
+# to a machine. So is Chromium, which would bring a desktop's menus along.
+# `rm -rf .cache` undoes it.
 set -eu
 umask 022
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
