@@ -46,29 +46,41 @@ type pairFile struct {
 var errUnderway = errors.New("the files change while they are read")
 
 // openPair loads a pair for the first time. There is nothing to fall back on
-// yet, so a bad pair is an error; a swap under way is waited for.
+// yet, so a bad pair is an error; a swap under way is waited for. Behind an error
+// the keeper can be looked at all the same, until the pair is good.
 func openPair(p Pair, log *zap.Logger) (*pairFile, error) {
 	f := &pairFile{Pair: p, reported: map[digest]bool{},
 		log: log.With(zap.String("cert_file", p.CertFile), zap.String("key_file", p.KeyFile))}
+	if err := f.first(); err != nil {
+		f.result.LastError, f.result.LastTry = err.Error(), time.Now().Round(0)
+		return f, fmt.Errorf("certificate: %w", err)
+	}
+	return f, nil
+}
+
+func (f *pairFile) first() error {
 	raw, err := f.read()
 	for try := 0; errors.Is(err, errUnderway) && try < 10; try++ {
 		time.Sleep(50 * time.Millisecond)
 		raw, err = f.read()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
+		return err
 	}
 	cert, err := f.parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
+		return err
 	}
 	f.take(raw, cert)
-	if time.Now().Before(cert.Leaf.NotBefore) {
-		f.log.Warn("certificate is not valid yet", zap.Time("not_before", cert.Leaf.NotBefore),
-			zap.String("remedy", "check the clock of this machine"))
+	f.watch()
+	return nil
+}
+
+// watch tells of an end that comes near.
+func (f *pairFile) watch() {
+	if f.current != nil {
+		f.expiry.look(f.current.Leaf, f.log)
 	}
-	f.expiry.look(cert.Leaf, f.log)
-	return f, nil
 }
 
 func (f *pairFile) certificate() *tls.Certificate { return f.current }
@@ -76,17 +88,23 @@ func (f *pairFile) certificate() *tls.Certificate { return f.current }
 func (f *pairFile) key() string { return pairKey(f.Pair) }
 
 func (f *pairFile) status() Certificate {
-	c := describe(f.current.Leaf)
-	c.Source, c.LastError = f.CertFile, f.result.LastError
+	var c Certificate
+	if f.current != nil {
+		c = describe(f.current.Leaf)
+	}
+	c.Source, c.LastError, c.LastTry = f.CertFile, f.result.LastError, f.result.LastTry
 	c.Loads, c.Rejected = f.result.Loads, f.result.Rejected
-	if time.Now().After(c.NotAfter) {
+	switch {
+	case f.current == nil:
+		c.Problem = "not loaded: " + c.LastError
+	case time.Now().After(c.NotAfter):
 		c.Problem = "expired on " + date(c.NotAfter)
 	}
 	return c
 }
 
 func (f *pairFile) look() bool {
-	defer func() { f.expiry.look(f.current.Leaf, f.log) }()
+	defer f.watch()
 	raw, err := f.read()
 	switch {
 	case errors.Is(err, errUnderway):
@@ -99,15 +117,15 @@ func (f *pairFile) look() bool {
 		return false
 	}
 	cert, err := f.parse(raw)
-	if err == nil {
+	if err == nil && f.current != nil {
 		err = better(cert.Leaf, f.current.Leaf, time.Now())
 	}
 	if err != nil {
 		f.reject(raw.digest(), err)
 		return false
 	}
+	f.expiry.renewed = f.current != nil
 	f.take(raw, cert)
-	f.expiry.renewed = true
 	return true
 }
 
@@ -116,6 +134,10 @@ func (f *pairFile) take(raw contents, cert *tls.Certificate) {
 	f.result.Loads++
 	f.settle()
 	f.log.Info("certificate loaded", zap.Strings("names", leafNames(cert.Leaf)), zap.Time("not_after", cert.Leaf.NotAfter))
+	if f.result.Loads == 1 && time.Now().Before(cert.Leaf.NotBefore) {
+		f.log.Warn("certificate is not valid yet", zap.Time("not_before", cert.Leaf.NotBefore),
+			zap.String("remedy", "check the clock of this machine"))
+	}
 	if raw.exposed && !f.warned {
 		f.warned = true
 		f.log.Warn("private key can be read by every user of this machine",
@@ -125,14 +147,14 @@ func (f *pairFile) take(raw contents, cert *tls.Certificate) {
 
 // settle forgets old troubles: should one come back, it is news again.
 func (f *pairFile) settle() {
-	f.result.LastError = ""
+	f.result.LastError, f.result.LastTry = "", time.Time{}
 	clear(f.reported)
 }
 
-// reject keeps the certificate in use and says why, once per bad contents: the
-// same bytes are seen again every few seconds.
+// reject keeps the certificate in use, if there is one, and says why, once per
+// bad contents: the same bytes are seen again every few seconds.
 func (f *pairFile) reject(d digest, err error) {
-	f.result.LastError = err.Error()
+	f.result.LastError, f.result.LastTry = err.Error(), time.Now().Round(0)
 	if f.reported[d] {
 		return
 	}
@@ -141,6 +163,11 @@ func (f *pairFile) reject(d digest, err error) {
 	}
 	f.reported[d] = true
 	f.result.Rejected++
+	if f.current == nil {
+		f.log.Error("certificate not loaded: clients who want it get another one", zap.Error(err),
+			zap.String("remedy", "mend the files: they are looked at again and again"))
+		return
+	}
 	f.log.Error("certificate not replaced: the one in use stays", zap.Error(err),
 		zap.Strings("names", leafNames(f.current.Leaf)), zap.Time("not_after", f.current.Leaf.NotAfter))
 }

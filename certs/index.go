@@ -1,6 +1,8 @@
 package certs
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/tls"
 	"net"
 	"net/netip"
@@ -16,8 +18,9 @@ type index struct {
 	any      choice                // for everybody else
 }
 
-// A choice is what fits one name: at most one certificate of each key type,
-// the first of the configuration first. So its length has a small bound.
+// A choice is what fits one name: at most one certificate of each kind of key
+// that a client can tell from others, which is the algorithm and of ECDSA the
+// curve; the first of the configuration first. So its length has a small bound.
 type choice []*tls.Certificate
 
 func newIndex() *index {
@@ -42,11 +45,19 @@ func (x *index) add(c *tls.Certificate) {
 
 func (c choice) with(cert *tls.Certificate) choice {
 	for _, have := range c {
-		if have.Leaf.PublicKeyAlgorithm == cert.Leaf.PublicKeyAlgorithm {
+		if have.Leaf.PublicKeyAlgorithm == cert.Leaf.PublicKeyAlgorithm && curve(have) == curve(cert) {
 			return c
 		}
 	}
 	return append(c, cert)
+}
+
+// curve is nil of all but ECDSA.
+func curve(c *tls.Certificate) elliptic.Curve {
+	if key, ok := c.Leaf.PublicKey.(*ecdsa.PublicKey); ok {
+		return key.Curve
+	}
+	return nil
 }
 
 // choose returns the certificate for a hello, nil if there is none at all.
@@ -96,7 +107,7 @@ func (x *index) findAddr(name string, conn net.Conn) choice {
 }
 
 // usable returns the first certificate that the client can verify: an old
-// client may know RSA only. If there is none the first is as good as any, and
+// client may know RSA only, one of a government P-384 only. If there is none the first is as good as any, and
 // the handshake fails with the right alert.
 func (c choice) usable(hello *tls.ClientHelloInfo) *tls.Certificate {
 	if len(c) == 0 {

@@ -29,6 +29,7 @@ type issuance struct {
 	slots       chan struct{}                                                                     // bounds the attempts at once
 	asking      chan struct{}                                                                     // … and the questions
 	limit       time.Duration                                                                     // of an attempt at all CAs
+	noCA        error                                                                             // why there is no CA at all
 }
 
 // mostAttempts bounds how many orders are under way at once: a start with a

@@ -32,6 +32,28 @@ func keyTypeOf(name string) (keyType, error) {
 	return keyType{}, fmt.Errorf("unknown key type %q: use %s", name, strings.Join(names, ", "))
 }
 
+// keyTypesOf returns those with these names, without any the default.
+func keyTypesOf(names []string) (kinds []keyType, err error) {
+	if len(names) == 0 {
+		return keyTypes[:1], nil
+	}
+	for _, name := range names {
+		kind, err := keyTypeOf(name)
+		if err != nil {
+			return nil, err
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds, nil
+}
+
+// hides reports whether a certificate with this type of key keeps one of the
+// other from ever being served. A client tells which curves it verifies, but not
+// which sizes of RSA.
+func (k keyType) hides(other keyType) bool {
+	return k != other && strings.HasPrefix(k.name, "rsa") && strings.HasPrefix(other.name, "rsa")
+}
+
 // has reports whether a folder may be of certificates with this type of key.
 func (k keyType) has(folder string) bool {
 	for _, other := range keyTypes[1:] {

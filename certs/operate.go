@@ -24,6 +24,9 @@ func (s *Source) Renew(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if s.options.ReadOnly {
+		return errReadOnly
+	}
 	var failed []error
 	for _, m := range all {
 		err := m.attempt(ctx, true)

@@ -23,14 +23,15 @@ type Policy struct {
 	SessionTickets string   // per_process, shared or off; empty: per_process
 	ClientAuth     string   // off, request or require; empty: off
 	ClientCAFile   string   // PEM: who signs client certificates
-	Listener       string   // its name, the same at every replica; needed for shared tickets
+	Listener       string   // its name, the same at every replica and reload; needed for shared tickets
 }
 
-// TLSConfig returns the configuration of one listener. Each call makes one with
-// its own session-ticket keys, or with keys of the listener's name and policy if
-// tickets are shared, and listeners must not share one: a ticket from a listener
-// without client certificates would open one that requires them (the class of
-// CVE-2025-23419). A copy of a configuration does not get the keys that follow.
+// TLSConfig returns the configuration of one listener, which may be made anew at
+// any time. Its session-ticket keys go by the listener's name and its policy, of
+// this process or shared by replicas; without a name it has its own. Listeners
+// must not share a configuration: a ticket from one without client certificates
+// would open one that requires them (the class of CVE-2025-23419). A copy of a
+// configuration does not get the keys that follow.
 //
 // A client that offers ALPN protocols must offer smtp; one that offers none,
 // as all mail clients do, is served. No policy uses GODEBUG: explicit
@@ -96,8 +97,8 @@ func (p Policy) curves(c *tls.Config) (err error) {
 
 func (s *Source) chooseTickets(p Policy, c *tls.Config) error {
 	switch p.SessionTickets {
-	case "", "per_process": // crypto/tls makes keys, and a new one every day
-		return nil
+	case "", "per_process":
+		return s.keepTickets(p, c)
 	case "off":
 		c.SessionTicketsDisabled = true
 		return nil
@@ -105,6 +106,19 @@ func (s *Source) chooseTickets(p Policy, c *tls.Config) error {
 		return s.shareTickets(p, c)
 	}
 	return unknown("session_tickets", p.SessionTickets, []string{"per_process", "shared", "off"})
+}
+
+// keepTickets leaves a listener without a name to crypto/tls, which makes keys of
+// its own for it.
+func (s *Source) keepTickets(p Policy, c *tls.Config) error {
+	if s.own == nil || p.Listener == "" {
+		return nil
+	}
+	policy, err := p.fingerprint()
+	if err == nil {
+		s.own.attach(p.Listener, policy, c)
+	}
+	return err
 }
 
 func (s *Source) shareTickets(p Policy, c *tls.Config) error {

@@ -53,10 +53,20 @@ type Options struct {
 	Storage      certmagic.Storage // for what we obtain, and shared session tickets; else not needed. The caller closes it
 	ACME         *ACME             // needed if an entry is by ACME
 	OnEvent      Hook              // who is told of what happens to certificates
+	Observe      func(Event)       // … and this process itself, at once; it must not block. nil: nobody
+	Tickets      *Tickets          // keys of session tickets, which the caller runs; nil: the Source has its own
 	Log          *zap.Logger       // nil: silent
 	PollInterval time.Duration     // how often the files are looked at; 0: 10 s
 	StoragePoll  time.Duration     // … and the storage; 0: 30 s
 	LeafLifetime time.Duration     // of the internal CA's leaves; 0: 90 days
+
+	// Strict: a pair of files that cannot be loaded is an error of Open even
+	// beside good ones. It is for a reload, which can be refused.
+	Strict bool
+
+	// ReadOnly: for those who look. Nothing is made, obtained or written, and
+	// whatever cannot be read is a Problem of its Certificate, not an error.
+	ReadOnly bool
 }
 
 func (o Options) poll() time.Duration {
@@ -76,18 +86,20 @@ type Source struct {
 	acme      *acmeOrigin                     // nil: no ACME
 	stapler   *stapler
 	tickets   *tickets // nil: no storage to share them through
+	own       *Tickets // of this process
 	hook      *hook
 	ran       atomic.Bool
 	closed    sync.Once
 	changed   chan struct{} // a managed certificate has been replaced
 
-	applying sync.Mutex // one Apply at a time; taken before mu
+	applying chan struct{} // holds a token while there is a Change; taken before mu
 
 	// mu guards what follows, and what file keepers hold. Nobody waits for
 	// storage, network or a supervisor with it: status pages need it.
 	mu       sync.Mutex
 	keepers  []keeper        // in the order of the configuration
 	running  context.Context // of Run; nil before
+	over     bool            // closed
 	internal *internal       // nil: no internal CA
 }
 
@@ -101,26 +113,17 @@ type keeper interface {
 }
 
 // Open loads every file and what the storage has, and makes what the internal
-// CA lacks: its root on first use, its leaves. A file or a leaf that cannot be
-// had is an error that says what to do; an expired one is served, loudly, since
-// most clients on port 25 do not look. Of ACME only what is in the storage is
-// served at first: Run obtains the rest. The caller owes a Run or a Close.
+// CA lacks: its root on first use, its leaves. A leaf that cannot be had is an
+// error that says what to do. So is a pair of files, unless there is something
+// else to serve: then the others are, and it heals when the files do. An expired
+// one is served, loudly, since most clients on port 25 do not look. Of ACME only
+// what is in the storage is served at first: Run obtains the rest. The caller
+// owes a Run or a Close.
 func Open(ctx context.Context, o Options) (*Source, error) {
-	s := &Source{log: o.Log, options: o, changed: make(chan struct{}, 1)}
-	if s.log == nil {
-		s.log = zap.NewNop()
-	}
-	if s.options.PollInterval <= 0 {
-		s.options.PollInterval = 10 * time.Second
-	}
-	s.hook = newHook(o.OnEvent, s.log)
-	s.stapler = newStapler(o.Storage, s.log)
-	if o.Storage != nil {
-		s.tickets = newTickets(o.Storage, s.log)
-	}
+	s := newSource(o)
 	err := s.openACME()
 	if err == nil {
-		err = s.Apply(ctx, o.Entries)
+		err = s.apply(ctx, o.Entries, !o.Strict)
 	}
 	if err != nil {
 		s.Close()
@@ -129,9 +132,35 @@ func Open(ctx context.Context, o Options) (*Source, error) {
 	return s, nil
 }
 
+func newSource(o Options) *Source {
+	s := &Source{log: o.Log, changed: make(chan struct{}, 1), applying: make(chan struct{}, 1), own: o.Tickets}
+	if s.log == nil || o.ReadOnly { // who looks finds it in the status
+		s.log = zap.NewNop()
+	}
+	if o.PollInterval <= 0 {
+		o.PollInterval = 10 * time.Second
+	}
+	if o.ReadOnly && o.Storage != nil {
+		o.Storage = readOnly{o.Storage}
+	}
+	s.options = o
+	s.hook = newHook(o.OnEvent, s.log)
+	s.stapler = newStapler(o.Storage, s.log)
+	if o.Storage != nil {
+		s.tickets = newTickets(o.Storage, s.log)
+	}
+	if s.own == nil {
+		s.own = NewTickets()
+	}
+	return s
+}
+
 // Run keeps the certificates fresh until ctx ends, and then returns nil. The
 // Source goes on serving what it has, so that a drain can still shake hands.
 func (s *Source) Run(ctx context.Context) error {
+	if s.options.ReadOnly {
+		return errReadOnly
+	}
 	if s.ran.Swap(true) {
 		return errors.New("certificates: already run")
 	}
@@ -141,6 +170,9 @@ func (s *Source) Run(ctx context.Context) error {
 	beside.Go(func() { s.hook.run(ctx) })
 	if s.tickets != nil {
 		beside.Go(func() { s.tickets.run(ctx) })
+	}
+	if s.options.Tickets == nil {
+		beside.Go(func() { s.own.Run(ctx) })
 	}
 	s.start(ctx)
 	defer s.halt()
@@ -174,10 +206,16 @@ func (s *Source) stale() {
 }
 
 // tell passes an event on to whoever is configured to hear of it.
-func (s *Source) tell(e Event) { s.hook.tell(e) }
+func (s *Source) tell(e Event) {
+	e.Error = bounded(e.Error, hookError)
+	if s.options.Observe != nil {
+		s.options.Observe(e)
+	}
+	s.hook.tell(e)
+}
 
 // Reload looks for better files now, which are served when it returns, and lets
-// failed attempts be repeated at once.
+// failed attempts, and questions that a CA did not answer, be repeated at once.
 func (s *Source) Reload() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,6 +246,7 @@ func (s *Source) Close() {
 	s.closed.Do(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		s.over = true
 		if s.internal != nil {
 			s.internal.close()
 		}

@@ -120,7 +120,7 @@ func TestRunEndsWithItsContextAndLeavesNothing(t *testing.T) {
 
 func TestFailedOpenLeavesNothing(t *testing.T) {
 	_, err := Open(context.Background(), Options{
-		Entries: append(inside("mail.internal"), pairs(Pair{"/nonexistent", "/nonexistent"})...), Storage: disk(t.TempDir())})
+		Entries: append(inside("mail.internal"), pairs(Pair{"/nonexistent", "/nonexistent"})...), Storage: disk(t.TempDir()), Strict: true})
 	if err == nil {
 		t.Fatal("no error")
 	}

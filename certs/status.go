@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"crypto/x509"
 	"strings"
 	"time"
@@ -8,7 +9,7 @@ import (
 
 // A Certificate is what a status page shows of one certificate in use.
 type Certificate struct {
-	Names     []string
+	Names     []string          // empty: files that were never loaded
 	Leaf      *x509.Certificate // nil: there is none yet
 	Issuer    string            // the issuer's common name, or its whole subject
 	Serial    string            // hexadecimal
@@ -22,6 +23,7 @@ type Certificate struct {
 	Rejected  int    // distinct contents that were looked at and not taken
 
 	NextRenewal time.Time // of one that we obtain: when it is due
+	LastTry     time.Time // when LastError was met last; zero: there is none, or it is not known
 	NextTry     time.Time // … behind a failure; zero: at once
 	Renewals    int       // … obtained or renewed by this process
 	Failures    int       // … failed attempts of this process
@@ -40,13 +42,13 @@ func (s *Source) Certificates() []Certificate {
 }
 
 // Problems says in a line each why certificates are not as they should be:
-// there is none yet, or one was not renewed and its end is near or past. It is
-// what readiness follows.
+// there is none yet, its files cannot be loaded, or it was not renewed and its
+// end is near or past. It is what readiness follows.
 func (s *Source) Problems() []string {
 	var all []string
 	for _, c := range s.Certificates() {
 		if c.Problem != "" {
-			all = append(all, strings.Join(c.Names, ", ")+": "+c.Problem)
+			all = append(all, cmp.Or(strings.Join(c.Names, ", "), c.Source)+": "+c.Problem)
 		}
 	}
 	return all
@@ -55,10 +57,16 @@ func (s *Source) Problems() []string {
 // Names returns every name that is served, in the order of the configuration,
 // none twice. Wildcards and IP addresses are among them.
 func (s *Source) Names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return namesOf(s.keepers)
+}
+
+func namesOf(keepers []keeper) []string {
 	var names []string
 	seen := map[string]bool{}
-	for _, c := range s.Certificates() {
-		for _, name := range c.Names {
+	for _, k := range keepers {
+		for _, name := range k.status().Names {
 			if !seen[name] {
 				seen[name] = true
 				names = append(names, name)

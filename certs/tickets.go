@@ -44,7 +44,7 @@ const ticketPoll = 30 * time.Second
 const ticketTimeout = 20 * time.Second
 
 type tickets struct {
-	storage certmagic.Storage
+	storage certmagic.Storage // nil: the keys are this process's own
 	log     *zap.Logger
 	now     func() time.Time // the wall clock
 	wake    chan struct{}    // a first listener has come
@@ -52,6 +52,7 @@ type tickets struct {
 	mu       sync.Mutex
 	shared   []ticketKey // what the storage had when it was last read
 	own      []ticketKey // made by this process, for itself
+	begun    bool        // a first listener has come
 	read     bool        // the storage has been read once
 	away     bool        // … and cannot be now, which has been logged
 	attached []attachment
@@ -74,6 +75,7 @@ func newTickets(storage certmagic.Storage, log *zap.Logger) *tickets {
 // change, as long as c is in use. It must be done before c is. Listeners
 // share tickets if both texts are the same.
 func (t *tickets) attach(name, policy string, c *tls.Config) {
+	t.begin()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	info := ticketInfo(name, policy)
@@ -83,6 +85,26 @@ func (t *tickets) attach(name, policy string, c *tls.Config) {
 	select {
 	case t.wake <- struct{}{}:
 	default: // it is awake already
+	}
+}
+
+// ticketBegin bounds what a start waits for keys. They can be taken later.
+const ticketBegin = 2 * time.Second
+
+// begin reads the keys for the first listener. If a reload has made it, in place
+// of one that had them, it shall open tickets from its first handshake on.
+func (t *tickets) begin() {
+	t.mu.Lock()
+	first := !t.begun && t.storage != nil
+	t.begun = true
+	t.mu.Unlock()
+	if !first {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), ticketBegin)
+	defer cancel()
+	if keys, err := t.load(ctx); err == nil { // else a poll says it
+		t.take(keys)
 	}
 }
 
@@ -106,21 +128,32 @@ func (t *tickets) poll(ctx context.Context) {
 	if !t.wanted() {
 		return
 	}
-	limited, cancel := context.WithTimeout(ctx, ticketTimeout)
-	defer cancel()
-	keys, err := t.load(limited)
-	if err == nil {
-		t.take(keys)
-	}
-	if err == nil && ticketKeyDue(keys, t.wall()) {
-		if keys, err = t.renew(limited); err == nil {
-			t.take(keys)
-		}
-	}
+	err := t.fetch(ctx)
 	t.apply()             // time has passed, whatever the storage says
 	if ctx.Err() == nil { // else we are ending: says nothing about the storage
 		t.report(err)
 	}
+}
+
+// fetch takes what the storage has, and makes a new key there if it is time to.
+func (t *tickets) fetch(ctx context.Context) error {
+	if t.storage == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, ticketTimeout)
+	defer cancel()
+	keys, err := t.load(ctx)
+	if err != nil {
+		return err
+	}
+	t.take(keys)
+	if !ticketKeyDue(keys, t.wall()) {
+		return nil
+	}
+	if keys, err = t.renew(ctx); err == nil {
+		t.take(keys)
+	}
+	return err
 }
 
 // wanted reports whether any listener shares its tickets.
@@ -162,7 +195,7 @@ func (t *tickets) renew(ctx context.Context) ([]ticketKey, error) {
 	if err := t.storage.Store(ctx, ticketsKey, data); err != nil {
 		return nil, err
 	}
-	t.log.Info("session tickets: made a new key", zap.String("key", keys[0].id), zap.Time("in use from", keys[0].from))
+	t.log.Info("session tickets: made a new key", zap.String("key", keys[0].id), zap.Time("from", keys[0].from))
 	return keys, nil
 }
 

@@ -4,61 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/miekg/dns"
 	"go.uber.org/zap"
 )
 
-// Apply makes entries the certificates that are kept. Those that were kept
-// before go on as they are, new ones are opened, and the supervisors of those
-// that are gone end. If one cannot be opened nothing has changed.
-func (s *Source) Apply(ctx context.Context, entries []Entry) error {
-	s.applying.Lock()
-	defer s.applying.Unlock()
-	next, err := s.plan(ctx, entries)
-	if err != nil {
-		return err
-	}
-	endAll(s.replace(next))
-	return nil
-}
-
-// replace puts a plan into effect and returns those whose supervisors are to
-// end.
-func (s *Source) replace(next *plan) (gone []*managed) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, k := range s.keepers {
-		if m, ours := k.(*managed); ours && !next.has[k.key()] {
-			gone = append(gone, m)
-		}
-	}
-	s.keepers = next.keepers
-	names := map[string]bool{}
-	for _, k := range s.keepers {
-		if m, ours := k.(*managed); ours && m.origin == originACME {
-			names[m.name] = true
-			if reverse, err := dns.ReverseAddr(m.name); err == nil {
-				names[strings.TrimSuffix(reverse, ".")] = true
-			}
-		}
-	}
-	s.acmeNames.Store(&names)
-	s.swapIndex()
-	if s.running != nil {
-		s.supervise(s.running)
-	}
-	return gone
-}
-
 // A plan is what the keepers will be.
 type plan struct {
-	keepers []keeper
-	has     map[string]bool
-	fresh   []*managed
+	keepers  []keeper
+	has      map[string]bool
+	fresh    []*managed
+	internal *internal // opened for it, if the Source had none
+	lenient  bool      // pairs of files that cannot be loaded are kept all the same
+	broken   []error   // why they cannot
 }
 
 func (p *plan) add(k keeper) {
@@ -68,15 +27,24 @@ func (p *plan) add(k keeper) {
 	}
 }
 
-func (s *Source) plan(ctx context.Context, entries []Entry) (*plan, error) {
+// discard gives up what was opened. A leaf, or a root, that the internal CA has
+// made meanwhile stays in the storage for the next who wants it.
+func (p *plan) discard() {
+	if p.internal != nil {
+		p.internal.close()
+	}
+}
+
+// plan opens entries. What it returns is to be discarded on an error as well.
+func (s *Source) plan(ctx context.Context, entries []Entry, lenient bool) (*plan, error) {
+	p := &plan{has: map[string]bool{}, lenient: lenient}
 	if len(entries) == 0 {
-		return nil, errors.New("certificates: none configured: name a pair of PEM files, or names for ACME or the internal CA")
+		return p, errors.New("certificates: none configured: name a pair of PEM files, or names for ACME or the internal CA")
 	}
 	have := map[string]keeper{}
 	for _, k := range s.keepers {
 		have[k.key()] = k
 	}
-	p := &plan{has: map[string]bool{}}
 	for _, e := range entries {
 		var err error
 		switch {
@@ -90,10 +58,36 @@ func (s *Source) plan(ctx context.Context, entries []Entry) (*plan, error) {
 			err = s.planACME(p, have, e)
 		}
 		if err != nil {
-			return nil, err
+			return p, err
 		}
 	}
-	return p, s.loadAll(ctx, p.fresh)
+	if err := s.loadAll(ctx, p.fresh); err != nil {
+		return p, err
+	}
+	return p, s.bear(p)
+}
+
+// bear decides about the pairs that cannot be loaded. A mail server must come up
+// again after a reboot, if there is anything to serve or will be; else what is
+// wrong is better said at once.
+func (s *Source) bear(p *plan) error {
+	if len(p.broken) == 0 {
+		return nil
+	}
+	serves := s.options.ReadOnly
+	for _, k := range p.keepers {
+		_, ours := k.(*managed)
+		serves = serves || ours || k.certificate() != nil
+	}
+	if !serves {
+		return errors.Join(p.broken...)
+	}
+	for _, k := range p.keepers {
+		if f, ok := k.(*pairFile); ok && f.current == nil {
+			f.look() // says it, and may find that it is mended
+		}
+	}
+	return nil
 }
 
 func (s *Source) planFile(p *plan, have map[string]keeper, pair Pair) error {
@@ -102,17 +96,27 @@ func (s *Source) planFile(p *plan, have map[string]keeper, pair Pair) error {
 		return nil
 	}
 	f, err := openPair(pair, s.log)
-	if err != nil {
+	if err != nil && !p.lenient {
 		return err
+	}
+	if err != nil {
+		p.broken = append(p.broken, err)
 	}
 	p.add(f)
 	return nil
 }
 
 func (s *Source) planInternal(ctx context.Context, p *plan, have map[string]keeper, names []string) error {
-	n, err := s.openInternal(ctx)
-	if err != nil {
-		return err
+	n := s.internal
+	if n == nil {
+		n = p.internal
+	}
+	if n == nil {
+		var err error
+		if n, err = openInternal(ctx, s.options, s.log); err != nil {
+			return err
+		}
+		p.internal = n
 	}
 	for _, name := range names {
 		if err := s.planManaged(p, have, n.leaves, name); err != nil {
@@ -126,18 +130,30 @@ func (s *Source) planACME(p *plan, have map[string]keeper, e Entry) error {
 	if s.acme == nil {
 		return fmt.Errorf("certificate for %s: ACME is not configured", e.Names[0])
 	}
-	if len(e.KeyTypes) == 0 {
-		e.KeyTypes = []string{keyTypes[0].name}
+	kinds, err := keyTypesOf(e.KeyTypes)
+	if err != nil {
+		return fmt.Errorf("certificate by ACME for %s: %w", e.Names[0], err)
 	}
 	for _, name := range e.Names {
-		for _, kind := range e.KeyTypes {
-			kind, err := keyTypeOf(kind)
+		for _, kind := range kinds {
+			err := s.planManaged(p, have, s.acme.issuance(kind, s.options.poll()), name)
 			if err == nil {
-				err = s.planManaged(p, have, s.acme.issuance(kind, s.options.poll()), name)
+				err = p.visible(name, kind)
 			}
 			if err != nil {
 				return fmt.Errorf("certificate by ACME: %w", err)
 			}
+		}
+	}
+	return nil
+}
+
+// visible refuses a certificate that no client would ever get.
+func (p *plan) visible(name string, kind keyType) error {
+	for _, other := range keyTypes {
+		if kind.hides(other) && p.has[managedKey(originACME, other, name)] {
+			return fmt.Errorf("name %q: %s beside %s: no client says which of them it can verify, so that one would never be served: keep one of them",
+				name, other.name, kind.name)
 		}
 	}
 	return nil
@@ -199,7 +215,8 @@ func (s *Source) loadAll(ctx context.Context, fresh []*managed) error {
 }
 
 // open loads a certificate for the first time. former lists the folders that it
-// may be in if its CA is a new one.
+// may be in if its CA is a new one. Of ACME, and of a Source that only reads,
+// nothing is an error: the status has it.
 func (m *managed) open(ctx context.Context, former func() ([]string, error)) error {
 	err := m.reload(ctx)
 	if m.origin == originACME {
@@ -210,6 +227,13 @@ func (m *managed) open(ctx context.Context, former func() ([]string, error)) err
 			}
 		}
 		m.looked(err) // it may be back when the supervisor looks
+		return nil
+	}
+	if m.source.options.ReadOnly {
+		m.looked(err)
+		if m.noCA != nil {
+			m.state.lookError = m.noCA.Error()
+		}
 		return nil
 	}
 	if m.due(time.Now()) {
@@ -225,55 +249,10 @@ func (m *managed) open(ctx context.Context, former func() ([]string, error)) err
 	return nil
 }
 
-// start begins to supervise, until halt.
-func (s *Source) start(ctx context.Context) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.running = ctx
-	s.supervise(ctx)
-}
+func (m *managed) key() string { return managedKey(m.origin, m.kind, m.name) }
 
-// supervise starts the supervisors that do not run yet. The caller holds mu.
-func (s *Source) supervise(ctx context.Context) {
-	for _, k := range s.keepers {
-		if m, ours := k.(*managed); ours && m.done == nil {
-			m.done = make(chan struct{})
-			ctx, stop := context.WithCancel(ctx)
-			m.stop = stop
-			go m.supervise(ctx)
-		}
-	}
+func managedKey(origin string, kind keyType, name string) string {
+	return origin + " " + kind.name + " " + name
 }
-
-// halt waits for all supervisors, whose context has ended.
-func (s *Source) halt() {
-	s.mu.Lock()
-	s.running = nil
-	var all []*managed
-	for _, k := range s.keepers {
-		if m, ours := k.(*managed); ours {
-			all = append(all, m)
-		}
-	}
-	s.mu.Unlock()
-	endAll(all)
-}
-
-// endAll stops the supervisors of those that have one, and waits for them. They
-// may want Source.mu before they end.
-func endAll(all []*managed) {
-	for _, m := range all {
-		if m.done != nil {
-			m.stop()
-		}
-	}
-	for _, m := range all {
-		if m.done != nil {
-			<-m.done
-		}
-	}
-}
-
-func (m *managed) key() string { return m.origin + " " + m.kind.name + " " + m.name }
 
 func pairKey(p Pair) string { return "file " + p.CertFile + "\x00" + p.KeyFile }
