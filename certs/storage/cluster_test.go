@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/rest"
 	k8stesting "k8s.io/client-go/testing"
 )
 
@@ -23,15 +25,18 @@ const testNamespace = "mail"
 
 // A cluster is client-go's fake clientset with what that leaves out and we rely
 // on: resource versions that must match, preconditions of a delete, pages of a
-// listing, and the size of a Secret.
+// listing, and the size of a Secret. Our own client reaches it by HTTP.
 type cluster struct {
 	*fake.Clientset
+	server  *httptest.Server
 	mu      sync.Mutex
 	version int
 }
 
-func newCluster() *cluster {
+func newCluster(t *testing.T) *cluster {
 	c := &cluster{Clientset: fake.NewClientset()}
+	c.server = httptest.NewServer(c.routes())
+	t.Cleanup(c.server.Close)
 	c.PrependReactor("create", "*", c.create)
 	c.PrependReactor("update", "*", c.update)
 	c.PrependReactor("delete", "*", c.remove)
@@ -41,7 +46,11 @@ func newCluster() *cluster {
 
 // open returns a medium; more of them are more processes.
 func (c *cluster) open(prefix string) *kubernetes {
-	return newKubernetes(c.CoreV1(), c.CoordinationV1(), testNamespace, prefix)
+	secrets, leases, err := openResources(&rest.Config{Host: c.server.URL, QPS: -1}, testNamespace)
+	if err != nil {
+		panic(err) // for no address that a server listens at
+	}
+	return &kubernetes{secrets: secrets, leases: leases, prefix: prefix, place: testNamespace, seen: map[string]sighting{}}
 }
 
 // process returns a Store over a medium of its own.

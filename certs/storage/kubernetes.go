@@ -11,12 +11,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
 const (
@@ -52,8 +49,8 @@ const (
 // own if there are others. Values lie in etcd as they are stored here, which is
 // plain in most clusters unless storage.encryption_key is set.
 type kubernetes struct {
-	secrets coreclient.SecretInterface
-	leases  coordinationclient.LeaseInterface
+	secrets secretResource
+	leases  leaseResource
 	prefix  string
 	place   string // the namespace
 
@@ -74,25 +71,25 @@ func (k *kubernetes) put(ctx context.Context, key string, value []byte) error {
 	}
 	missing := secret == nil
 	if missing {
-		secret = &core.Secret{ObjectMeta: meta.ObjectMeta{Name: k.name("", key)}, Type: core.SecretTypeOpaque}
+		secret = &secretObject{ObjectMeta: meta.ObjectMeta{Name: k.name("", key)}, Type: "Opaque"}
 	}
 	secret.Data = map[string][]byte{valueField: value}
 	secret.Labels = merged(secret.Labels, k.labels(key))
 	secret.Annotations = merged(secret.Annotations, map[string]string{
 		keyAnnotation: key, modifiedAnnotation: time.Now().UTC().Format(time.RFC3339Nano)})
 	if missing {
-		_, err = k.secrets.Create(ctx, secret, meta.CreateOptions{})
+		_, err = k.secrets.Create(ctx, secret)
 		return k.explain("create", "secrets", err)
 	}
-	_, err = k.secrets.Update(ctx, secret, meta.UpdateOptions{})
+	_, err = k.secrets.Update(ctx, secret)
 	return k.explain("update", "secrets", err)
 }
 
 // get returns nil if there is none.
-func (k *kubernetes) get(ctx context.Context, key string) (*core.Secret, error) {
-	secret, err := k.secrets.Get(ctx, k.name("", key), meta.GetOptions{})
+func (k *kubernetes) get(ctx context.Context, key string) (*secretObject, error) {
+	secret, err := k.secrets.Get(ctx, k.name("", key))
 	switch {
-	case apierrors.IsNotFound(err):
+	case absent(err):
 		return nil, nil
 	case err != nil:
 		return nil, k.explain("get", "secrets", err)
@@ -175,8 +172,8 @@ func (k *kubernetes) remove(ctx context.Context, key string) error {
 }
 
 func (k *kubernetes) discard(ctx context.Context, name string) error {
-	err := k.secrets.Delete(ctx, name, meta.DeleteOptions{})
-	if apierrors.IsNotFound(err) {
+	err := k.secrets.Delete(ctx, name, nil)
+	if absent(err) {
 		return nil
 	}
 	return k.explain("delete", "secrets", err)
@@ -190,7 +187,8 @@ func (k *kubernetes) list(ctx context.Context, prefix string, most int) (map[str
 	found := map[string]string{}
 	var next string
 	for {
-		page, err := k.secrets.List(ctx, meta.ListOptions{LabelSelector: selector, Limit: pageSize, Continue: next})
+		var page secretPage
+		err := k.secrets.List(ctx, selector, next, &page)
 		if next != "" && apierrors.IsResourceExpired(err) {
 			next = ""
 			continue

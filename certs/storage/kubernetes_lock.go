@@ -6,7 +6,6 @@ import (
 	"time"
 
 	coordination "k8s.io/api/coordination/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -31,14 +30,14 @@ func (k *kubernetes) acquire(ctx context.Context, name, token string, lease time
 		held = &coordination.Lease{ObjectMeta: meta.ObjectMeta{
 			Name: k.name(lockKind, name), Labels: k.selected(""), Annotations: map[string]string{keyAnnotation: readable(name)}}}
 		own(held, token, lease)
-		_, err = k.leases.Create(ctx, held, meta.CreateOptions{})
+		_, err = k.leases.Create(ctx, held)
 		return k.took("create", err)
 	}
 	if !k.free(name, token, held, lease) {
 		return false, nil
 	}
 	own(held, token, lease)
-	_, err = k.leases.Update(ctx, held, meta.UpdateOptions{})
+	_, err = k.leases.Update(ctx, held)
 	return k.took("update", err)
 }
 
@@ -101,7 +100,7 @@ func (k *kubernetes) refresh(ctx context.Context, name, token string, lease time
 			return err
 		}
 		own(held, token, lease)
-		_, err = k.leases.Update(ctx, held, meta.UpdateOptions{})
+		_, err = k.leases.Update(ctx, held)
 		return k.explain("update", "leases", err)
 	})
 	return ours && err == nil, err
@@ -115,7 +114,7 @@ func (k *kubernetes) release(ctx context.Context, name, token string) (ours bool
 			return err
 		}
 		unchanged := &meta.Preconditions{UID: &held.UID, ResourceVersion: &held.ResourceVersion}
-		err = k.leases.Delete(ctx, held.Name, meta.DeleteOptions{Preconditions: unchanged})
+		err = k.leases.Delete(ctx, held.Name, unchanged)
 		return k.explain("delete", "leases", err)
 	})
 	return ours && err == nil, err
@@ -123,8 +122,8 @@ func (k *kubernetes) release(ctx context.Context, name, token string) (ours bool
 
 // lease returns nil if there is none.
 func (k *kubernetes) lease(ctx context.Context, name string) (*coordination.Lease, error) {
-	held, err := k.leases.Get(ctx, k.name(lockKind, name), meta.GetOptions{})
-	if apierrors.IsNotFound(err) {
+	held, err := k.leases.Get(ctx, k.name(lockKind, name))
+	if absent(err) {
 		return nil, nil
 	}
 	if err != nil {

@@ -9,11 +9,9 @@ import (
 	"strings"
 	"time"
 
-	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
-	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -27,6 +25,10 @@ const (
 	// The API server has its own defence, by priority and fairness.
 	requestsPerSecond = 100
 	requestsAtOnce    = 200
+
+	// namespaceTerminating is the API server's cause for refusing to make
+	// anything.
+	namespaceTerminating meta.CauseType = "NamespaceTerminating"
 )
 
 func openKubernetes(_ context.Context, o Options) (medium, error) {
@@ -43,20 +45,11 @@ func openKubernetes(_ context.Context, o Options) (medium, error) {
 	config.UserAgent = "smtpseal"
 	config.QPS, config.Burst = requestsPerSecond, requestsAtOnce
 	config.WarningHandler = rest.NoWarnings{} // they would go past our log
-	secrets, err := coreclient.NewForConfig(config)
+	secrets, leases, err := openResources(config, namespace)
 	if err != nil {
 		return nil, unusable(err)
 	}
-	leases, err := coordinationclient.NewForConfig(config)
-	if err != nil {
-		return nil, unusable(err)
-	}
-	return newKubernetes(secrets, leases, namespace, o.Prefix), nil
-}
-
-func newKubernetes(secrets coreclient.SecretsGetter, leases coordinationclient.LeasesGetter, namespace, prefix string) *kubernetes {
-	return &kubernetes{secrets: secrets.Secrets(namespace), leases: leases.Leases(namespace),
-		prefix: prefix, place: namespace, seen: map[string]sighting{}}
+	return &kubernetes{secrets: secrets, leases: leases, prefix: o.Prefix, place: namespace, seen: map[string]sighting{}}, nil
 }
 
 // kubernetesConfig says which API server, as whom, and which namespace. Nothing
@@ -125,7 +118,14 @@ func again(ctx context.Context, change func() error) error {
 
 // passedBy reports that an object was made, changed or removed since we looked.
 func passedBy(err error) bool {
-	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) && !noNamespace(err)
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || absent(err) && !noNamespace(err)
+}
+
+// absent reports that the API server has no such object. The 404 of a gateway
+// before it, or of a wrong path, is no answer: a certificate taken for missing
+// would be ordered anew.
+func absent(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, meta.CauseTypeUnexpectedServerResponse)
 }
 
 // noNamespace tells a missing namespace from a missing object.
@@ -140,7 +140,7 @@ func (k *kubernetes) explain(verb, resource string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case apierrors.HasStatusCause(err, core.NamespaceTerminatingCause):
+	case apierrors.HasStatusCause(err, namespaceTerminating):
 		remedy = fmt.Sprintf("the namespace %s is being deleted: set another storage.namespace", k.place)
 	case apierrors.IsForbidden(err):
 		remedy = fmt.Sprintf("unless it names another reason, a Role in namespace %s must grant this service account the verb %s on %s", k.place, verb, resource)

@@ -28,7 +28,7 @@ import (
 func TestKubernetesConformance(t *testing.T) {
 	for name, key := range map[string]string{"plain": "", "encrypted": testKey} {
 		t.Run(name, func(t *testing.T) {
-			c := newCluster()
+			c := newCluster(t)
 			conform(t, func(t *testing.T) Store {
 				return c.process(t, Options{EncryptionKey: key, Lease: testLease})
 			})
@@ -40,7 +40,7 @@ func TestKubernetesConformance(t *testing.T) {
 const longKey = "certificates/acme-v02.api.letsencrypt.org-directory/wildcard_.Exämple.ORG/wildcard_.example.org.crt"
 
 func TestKubernetesObjectsAreWhatTheAPIServerTakes(t *testing.T) {
-	c := newCluster()
+	c := newCluster(t)
 	s := c.process(t, Options{})
 	deep := strings.Repeat("a/", 20) + "b"
 	for _, key := range []string{"a", longKey, deep, strings.Repeat("ü", maxKey/2)} {
@@ -93,7 +93,7 @@ func valid(t *testing.T, o meta.ObjectMeta) {
 }
 
 func TestKubernetesKeepsWhatOthersAddToASecret(t *testing.T) {
-	c := newCluster()
+	c := newCluster(t)
 	k := c.open("p")
 	if err := k.store(t.Context(), "a/b", []byte("1")); err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestKubernetesKeepsWhatOthersAddToASecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret.Labels["team"], secret.Annotations["note"] = "mail", "do not touch"
-	if _, err := k.secrets.Update(t.Context(), secret, meta.UpdateOptions{}); err != nil {
+	if _, err := k.secrets.Update(t.Context(), secret); err != nil {
 		t.Fatal(err)
 	}
 	if err := k.store(t.Context(), "a/b", []byte("2")); err != nil {
@@ -116,10 +116,10 @@ func TestKubernetesKeepsWhatOthersAddToASecret(t *testing.T) {
 }
 
 func TestKubernetesTouchesNoSecretOfOthers(t *testing.T) {
-	c := newCluster()
+	c := newCluster(t)
 	k := c.open("p")
-	foreign := &core.Secret{ObjectMeta: meta.ObjectMeta{Name: k.name("", "a")}, Data: map[string][]byte{"value": []byte("theirs")}}
-	if _, err := k.secrets.Create(t.Context(), foreign, meta.CreateOptions{}); err != nil {
+	foreign := &secretObject{ObjectMeta: meta.ObjectMeta{Name: k.name("", "a")}, Data: map[string][]byte{"value": []byte("theirs")}}
+	if _, err := k.secrets.Create(t.Context(), foreign); err != nil {
 		t.Fatal(err)
 	}
 	if err := k.store(t.Context(), "a", []byte("ours")); err == nil || !strings.Contains(err.Error(), "set another storage.prefix") {
@@ -132,7 +132,7 @@ func TestKubernetesTouchesNoSecretOfOthers(t *testing.T) {
 		t.Error(keys, err)
 	}
 	foreignLease := &coordination.Lease{ObjectMeta: meta.ObjectMeta{Name: k.name(lockKind, "l")}}
-	if _, err := k.leases.Create(t.Context(), foreignLease, meta.CreateOptions{}); err != nil {
+	if _, err := k.leases.Create(t.Context(), foreignLease); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := k.acquire(t.Context(), "l", "token", time.Second); got || err == nil {
@@ -141,7 +141,7 @@ func TestKubernetesTouchesNoSecretOfOthers(t *testing.T) {
 }
 
 func TestKubernetesPrefixesAreApart(t *testing.T) {
-	c := newCluster()
+	c := newCluster(t)
 	one, other := c.open("one"), c.open("other")
 	if err := one.store(t.Context(), "a/b", []byte("1")); err != nil {
 		t.Fatal(err)
@@ -160,7 +160,7 @@ func TestKubernetesPrefixesAreApart(t *testing.T) {
 }
 
 func TestKubernetesListsAllPages(t *testing.T) {
-	c := newCluster()
+	c := newCluster(t)
 	k := c.open("p")
 	const many = 3*pageSize + 1
 	for i := range many {
@@ -208,7 +208,7 @@ func TestKubernetesConflictsAreTriedAgain(t *testing.T) {
 		"removed": apierrors.NewNotFound(secrets, "x"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newCluster()
+			c := newCluster(t)
 			k := c.open("p")
 			left := 3
 			c.PrependReactor("*", "secrets", func(action k8stesting.Action) (bool, runtime.Object, error) {
@@ -232,7 +232,7 @@ func TestKubernetesConflictsAreTriedAgain(t *testing.T) {
 }
 
 func TestKubernetesManyWriters(t *testing.T) {
-	c := newCluster()
+	c := newCluster(t)
 	var all sync.WaitGroup
 	for i := range 8 {
 		k := c.open("p")
@@ -260,7 +260,7 @@ func TestKubernetesSaysWhichRightIsMissing(t *testing.T) {
 		"update leases":  func(k *kubernetes) error { _, err := k.refresh(ctx, "there", "t", time.Second); return err },
 		"delete leases":  func(k *kubernetes) error { _, err := k.release(ctx, "there", "t"); return err },
 	} {
-		c := newCluster()
+		c := newCluster(t)
 		k := c.open("p")
 		if err := k.store(ctx, "there", nil); err != nil {
 			t.Fatal(err)
@@ -284,7 +284,7 @@ func TestKubernetesSaysWhichRightIsMissing(t *testing.T) {
 
 // The package's comment promises these and no more.
 func TestKubernetesNeedsNoOtherRights(t *testing.T) {
-	c := newCluster()
+	c := newCluster(t)
 	s := c.process(t, Options{})
 	ctx := t.Context()
 	for _, key := range []string{"a/b", "a/b", "a/c"} {
@@ -310,7 +310,7 @@ func TestKubernetesNeedsNoOtherRights(t *testing.T) {
 }
 
 func TestKubernetesMissingNamespaceIsTold(t *testing.T) {
-	c := newCluster()
+	c := newCluster(t)
 	c.PrependReactor("create", "*", func(k8stesting.Action) (bool, runtime.Object, error) {
 		return true, nil, apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, testNamespace)
 	})
@@ -329,7 +329,7 @@ func TestKubernetesLocksAreNotJudgedByClocks(t *testing.T) {
 	for name, clock := range map[string]time.Duration{"slow": -24 * time.Hour, "fast": 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCluster()
+			c := newCluster(t)
 			holder, thief := c.open("p"), c.open("p")
 			if got, err := holder.acquire(t.Context(), "l", "holder", time.Second); !got || err != nil {
 				t.Fatal(got, err)
@@ -372,7 +372,7 @@ func TestKubernetesLocksAreNotJudgedByClocks(t *testing.T) {
 // Between looking at a Lease and changing it the thief may have come.
 func TestKubernetesLateHolderChangesNothing(t *testing.T) {
 	for _, late := range []string{"refresh", "release"} {
-		c := newCluster()
+		c := newCluster(t)
 		holder, thief := c.open("p"), c.open("p")
 		if got, err := holder.acquire(t.Context(), "l", "holder", time.Second); !got || err != nil {
 			t.Fatal(got, err)
@@ -400,7 +400,7 @@ func TestKubernetesLateHolderChangesNothing(t *testing.T) {
 }
 
 func TestKubernetesOneOfManyTakesALock(t *testing.T) {
-	c := newCluster()
+	c := newCluster(t)
 	var all sync.WaitGroup
 	var holders atomic.Int32
 	for i := range 8 {
