@@ -96,15 +96,15 @@ func TestEveryWordOfTheConfigurationIsKnown(t *testing.T) {
 		"c": {Name: "c", Proxy: backend.Off, Servers: []backend.Server{{Network: "tcp", Addr: "127.0.0.1:27"}}},
 	}
 	for name, b := range want {
-		got := *all[name]
+		got := all[name]
 		if name != "a" {
 			got.TLVs = 0 // without v2 they mean nothing
 		}
 		if len(got.Hide) == 0 {
 			got.Hide = nil
 		}
-		if !reflect.DeepEqual(&got, b) {
-			t.Errorf("backend %s: %+v, want %+v", name, got, *b)
+		if !reflect.DeepEqual(got, b) {
+			t.Errorf("backend %s: %+v, want %+v", name, got, b)
 		}
 	}
 }

@@ -1,5 +1,6 @@
-// Package backend knows where the mail goes: the servers of an MTA, how to
-// reach one, and how to tell it in a PROXY protocol header who the client is.
+// Package backend knows where the mail goes: the servers of an MTA, which of
+// them serve, how to reach one, and how to tell it in a PROXY protocol header
+// who the client is.
 //
 // A connection is born with all its facts in its header, and they never
 // change; it serves one client and is never reused, so there is no pool. The
@@ -7,7 +8,8 @@
 // nothing behind it before the backend has greeted: Postfix and Dovecot look
 // for it with a single peek, and OpenSMTPD loses what shares its segment.
 //
-// The package speaks no SMTP: greeting and replies are the session's.
+// Of SMTP the package speaks what a check of a server's health needs (check.go),
+// on connections of its own. A session's greeting and replies are the session's.
 package backend
 
 import (
@@ -15,20 +17,29 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 )
 
-// A Backend is one MTA: its servers and how to greet them. It is not changed
-// once sessions use it.
+// A Backend is one MTA: its servers, how to greet them and what is known of
+// their health. Its fields are not changed once sessions use it; its methods
+// may be called at any time by any number of goroutines.
 type Backend struct {
 	Name    string
-	Servers []Server // tried in this order
+	Servers []Server // tried in this order, those that are down last
 	Proxy   Version
 	TLVs    TLV
 	Hide    []string // EHLO keywords in capitals to keep from clients; a trailing * matches any ending
 
+	Health Health // its zero value checks nothing
+	Helo   string // our name in the EHLO of a check; "" is localhost
+
 	// Dialer opens connections; nil means TCP and unix sockets of this host.
 	Dialer Dialer
+
+	mu     sync.Mutex
+	states []state  // as Servers; nil until needed
+	order  []Server // in which Dial tries them, nil: as Servers. Replaced, never changed
 }
 
 // A Server is one address of a backend.
@@ -62,8 +73,10 @@ type Birth struct {
 }
 
 // Dial connects to the first server that answers and introduces the client to
-// it. Each server gets an even share of what is left until deadline, so that
-// one that swallows packets does not keep the next from being tried.
+// it. Servers that are down are tried after all others: the check that says so
+// may be wrong, and mail that could flow must. Each server gets an even share of
+// what is left until deadline, so that one that swallows packets does not keep
+// the next from being tried. A failure counts as one of the server's health.
 func (b *Backend) Dial(deadline time.Time, f Facts) (Birth, error) {
 	header, dropped, err := b.Header(f)
 	if err != nil {
@@ -73,11 +86,15 @@ func (b *Backend) Dial(deadline time.Time, f Facts) (Birth, error) {
 		return Birth{}, errors.New("no servers")
 	}
 	var failed []error
-	for i, server := range b.Servers {
-		share := time.Until(deadline) / time.Duration(len(b.Servers)-i)
+	servers := b.candidates()
+	for i, server := range servers {
+		share := time.Until(deadline) / time.Duration(len(servers)-i)
 		conn, err := b.open(server, time.Now().Add(share), header)
 		if err == nil {
 			return Birth{Conn: conn, Server: server, Dropped: dropped}, nil
+		}
+		if share > 0 { // else it was the session that had no time left
+			b.Failed(server, err)
 		}
 		failed = append(failed, err)
 	}
@@ -87,11 +104,7 @@ func (b *Backend) Dial(deadline time.Time, f Facts) (Birth, error) {
 func (b *Backend) open(server Server, deadline time.Time, header []byte) (net.Conn, error) {
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
-	var dialer Dialer = direct
-	if b.Dialer != nil {
-		dialer = b.Dialer
-	}
-	conn, err := dialer.DialContext(ctx, server.Network, server.Addr)
+	conn, err := b.dial(ctx, server)
 	if err != nil {
 		return nil, err // net says "dial tcp ADDRESS: cause" itself
 	}
@@ -106,26 +119,10 @@ func (b *Backend) open(server Server, deadline time.Time, header []byte) (net.Co
 	return conn, nil
 }
 
-// Symptom is how a backend behaves that expects another PROXY header than it
-// got, or none.
-type Symptom string
-
-// What a wrong setting of proxy_protocol looks like from here.
-const (
-	Closed    Symptom = "closed the connection before any command"
-	Silent    Symptom = "did not greet"
-	Talkative Symptom = "spoke again after its greeting, before any command"
-	Confused  Symptom = "does not know EHLO"
-	Waited    Symptom = "refused after some seconds of silence"
-)
-
-// Mismatch says what a symptom most likely means, and which setting to look
-// at on either side.
-func (b *Backend) Mismatch(s Symptom) string {
-	setting := "backends." + b.Name + ".proxy_protocol"
-	if b.Proxy == Off {
-		return fmt.Sprintf("the backend %s: if it expects a PROXY header, set %s: v2 (or v1)", s, setting)
+func (b *Backend) dial(ctx context.Context, server Server) (net.Conn, error) {
+	var dialer Dialer = direct
+	if b.Dialer != nil {
+		dialer = b.Dialer
 	}
-	return fmt.Sprintf("the backend %s: most likely it does not expect a PROXY %s header; "+
-		"turn PROXY on there (Postfix: smtpd_upstream_proxy_protocol = haproxy), or look at %s", s, b.Proxy, setting)
+	return dialer.DialContext(ctx, server.Network, server.Addr)
 }

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 	"time"
 )
 
-// A network is a Dialer of pipes. Of its servers "dead" refuses, "hole" never
+// A network is a Dialer of pipes. Of its servers "dead…" refuses, "hole" never
 // answers, "deaf" is connected to but never reads, and all others work.
 type network struct {
 	mu     sync.Mutex
@@ -29,10 +30,10 @@ func (n *network) DialContext(ctx context.Context, _, addr string) (net.Conn, er
 	n.dialed = append(n.dialed, addr)
 	n.waited = append(n.waited, time.Until(deadline))
 	n.mu.Unlock()
-	switch addr {
-	case "dead":
-		return nil, errors.New("dial tcp dead: connection refused")
-	case "hole":
+	switch {
+	case strings.HasPrefix(addr, "dead"):
+		return nil, fmt.Errorf("dial tcp %s: connection refused", addr)
+	case addr == "hole":
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
