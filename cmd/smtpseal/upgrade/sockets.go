@@ -128,9 +128,12 @@ func (s *Sockets) tell() error {
 		}
 		return fmt.Errorf("tell the old process: %w", err)
 	}
-	s.hears.SetReadDeadline(time.Now().Add(hearTimeout))
-	_, err := io.Copy(io.Discard, s.hears)
-	if err != nil {
+	return s.hear(time.Now().Add(hearTimeout))
+}
+
+func (s *Sockets) hear(until time.Time) error {
+	s.hears.SetReadDeadline(until)
+	if _, err := io.Copy(io.Discard, s.hears); err != nil {
 		return fmt.Errorf("the old process does not answer: %w", err)
 	}
 	return nil
