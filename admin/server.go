@@ -1,0 +1,133 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/net/netutil"
+)
+
+// A Server is the admin listener. Its fields are set before Serve and not
+// changed afterwards, but by Allow; Hosts, Pprof and Log may be left out.
+type Server struct {
+	Status func() Status                             // what there is to say now; asked at every request, by many at once
+	Drain  func()                                    // begins to drain, and returns; more than once is no mistake
+	Reload func(context.Context) Reload              // reloads the configuration, one at a time
+	Renew  func(ctx context.Context, n string) error // renews the certificates for a name; ErrNoSuchName
+
+	Hosts []string // names by which people and pages may ask: admin.hosts, and the host in admin.listen
+	Pprof bool     // serve /debug/pprof/
+	Log   *zap.Logger
+
+	once    sync.Once
+	http    *http.Server
+	loud    *zap.Logger
+	allowed atomic.Pointer[access]
+}
+
+// access is what a reload can change.
+type access struct {
+	hosts []string
+	pprof bool
+}
+
+// Allow replaces Hosts and Pprof while the Server serves.
+func (s *Server) Allow(hosts []string, pprof bool) { s.allowed.Store(&access{hosts, pprof}) }
+
+func (s *Server) access() access {
+	if a := s.allowed.Load(); a != nil {
+		return *a
+	}
+	return access{s.Hosts, s.Pprof}
+}
+
+// ErrNoSuchName is what Renew answers for a name that no certificate is for.
+var ErrNoSuchName = errors.New("no certificate is obtained for this name")
+
+// serverName is in every answer's Server header, so that a Client knows whom it
+// has met.
+const serverName = "smtpseal"
+
+const (
+	// Connections at once, against whoever opens them until we are out of
+	// descriptors: the sessions need those. Above it clients wait for a place,
+	// which the time-outs below make free.
+	maxConnections = 64
+
+	// Octets of a request's header, against memory; ours has a few hundred.
+	// net/http allows some thousand more.
+	maxHeader = 8 << 10
+
+	// For the header, and for a body that nobody asked for, against clients that
+	// send an octet now and then to keep their place.
+	readTimeout = 5 * time.Second
+
+	// For an answer, against clients that do not read it. pprof and the long
+	// changes get more.
+	writeTimeout = 30 * time.Second
+
+	// Between two requests, against clients that stay. Longer than it takes a
+	// Prometheus to come again.
+	idleTimeout = 90 * time.Second
+
+	// For a reload or a renewal: longer than a certificate is waited for, yet not
+	// so long that a stuck one holds a place forever.
+	changeTimeout = 15 * time.Minute
+
+	// Lines about refused requests a minute: a page in somebody's browser could
+	// send thousands.
+	refusalsPerMinute = 3
+)
+
+func (s *Server) init() {
+	log := s.Log
+	if log == nil {
+		log = zap.NewNop()
+	}
+	s.loud = log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, time.Minute, refusalsPerMinute, 0)
+	}))
+	complaints, _ := zap.NewStdLogAt(s.loud, zap.WarnLevel) // net/http's: panics, and accepts that failed
+	s.http = &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          complaints,
+	}
+}
+
+func (s *Server) log() *zap.Logger {
+	s.once.Do(s.init)
+	return s.loud
+}
+
+// Serve answers on a listener, which it owns from then on, until Shutdown.
+func (s *Server) Serve(listener net.Listener) error {
+	s.once.Do(s.init)
+	err := s.http.Serve(netutil.LimitListener(listener, maxConnections))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown closes the listeners and waits for what is being answered, until ctx
+// ends; what is left then is cut off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.once.Do(s.init)
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		s.http.Close()
+	}
+	return err
+}
