@@ -20,6 +20,7 @@ var arrows = map[string][]string{
 	"smtpseal/proxy":         {"smtpseal/proxy/smtp", "smtpseal/proxy/backend"},
 	"smtpseal/proxy/smtp":    {},
 	"smtpseal/proxy/backend": {},
+	"smtpseal/probe":         {},
 }
 
 // anywhere are the packages that may import any of ours: commands wire
@@ -32,6 +33,7 @@ var reach = map[string][]string{
 	"smtpseal/proxy/backend": {"go.uber.org/zap"},
 	"smtpseal/config":        {"go.uber.org/zap", "github.com/caddyserver/certmagic"},
 	"smtpseal/proxy":         {"github.com/caddyserver/certmagic", "gopkg.in/yaml.v3", "github.com/spf13/cobra"},
+	"smtpseal/probe":         {"go.uber.org/zap", "github.com/caddyserver/certmagic", "gopkg.in/yaml.v3", "github.com/spf13/cobra"},
 	"smtpseal/certs":         {"github.com/pires/go-proxyproto", "gopkg.in/yaml.v3", "github.com/spf13/cobra"},
 }
 
