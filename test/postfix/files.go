@@ -29,8 +29,8 @@ func (s *Server) prepare(config Config, root string) error {
 		return err
 	}
 	for name, text := range map[string]string{
-		"conf/main.cf":         s.mainCF(config, root),
-		"conf/master.cf":       master,
+		"conf/main.cf":         s.mainCF(config, root) + config.Main,
+		"conf/master.cf":       master + config.Master,
 		"conf/sasl/smtpd.conf": s.smtpdConf(),
 		"log":                  "", // or postlogd makes it, readable by root only
 	} {

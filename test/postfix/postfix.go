@@ -37,6 +37,8 @@ const Trusted = "198.51.100.64/26"
 // A Config says what Postfix to run.
 type Config struct {
 	Services  []Service
+	Main      string            // further lines of main.cf
+	Master    string            // further lines of master.cf
 	Users     map[string]string // user@example.test to password, for services with SASL
 	SizeLimit int64             // message_size_limit; 0: none
 	Wait      time.Duration     // bound of every wait of a test; default 20 s
