@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+	"smtpseal/proxy/backend"
 )
 
 // proxyHeaderTimeout is for the whole of an inbound PROXY header. Its sender is
@@ -25,15 +26,18 @@ func (s *session) admit() error {
 	s.reach(PhaseAccept)
 	s.rec.Client, s.local = addrPort(s.client.RemoteAddr()), addrPort(s.client.LocalAddr())
 	if s.refused {
-		return s.refuse(errors.New("limits.max_sessions is reached"))
+		return s.refuse(errMaxSessions)
 	}
 	if s.trusted() {
 		if err := s.believe(); err != nil {
 			return err
 		}
 	}
+	if !s.rec.Client.IsValid() && s.listener.Backend.Proxy != backend.Off {
+		return s.addressless()
+	}
 	if !s.server.enter(s, s.rec.Client.Addr()) {
-		return s.refuse(errors.New("limits.max_sessions_per_client is reached"))
+		return s.refuse(errMaxPerClient)
 	}
 	return nil
 }
@@ -41,6 +45,15 @@ func (s *session) admit() error {
 func (s *session) refuse(err error) error {
 	s.setDeadline(time.Now().Add(lingerTime))
 	return &end{outcome: Refused, say: overLimit, err: err}
+}
+
+// addressless ends a session whose backend must be told a client's address where
+// there is none: LOCAL in its place would give the client our own trust.
+func (s *session) addressless() error {
+	if s.listener.AcceptUnix {
+		return &end{outcome: Violation, violation: badProxyHeader, say: unavailable, err: errLocalPeer}
+	}
+	return &end{outcome: Violation, violation: noClientAddress, say: unavailable, err: errNoAddress}
 }
 
 // trusted reports whether the peer speaks for clients: a header from anybody

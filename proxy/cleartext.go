@@ -30,7 +30,7 @@ func (s *session) cleartext() error {
 			}
 		}
 		if err != nil {
-			return withoutTLS(err)
+			return s.withoutTLS(err)
 		}
 		if c.Verb == smtp.Other {
 			strange++
@@ -44,13 +44,13 @@ func (s *session) cleartext() error {
 			return violation(cleartextBehind, behindTLS, "octets in clear behind STARTTLS: an injection, or a client that does not wait")
 		}
 		if err := s.say(what); err != nil {
-			return withoutTLS(err)
+			return s.withoutTLS(err)
 		}
 		switch what {
 		case readyForTLS:
 			return nil
 		case byeReply:
-			return &end{outcome: NoTLS}
+			return s.withoutTLS(&end{outcome: ClientClosed})
 		}
 	}
 	return violation(tooManyCommands, tooMany, "too many commands before STARTTLS")
@@ -114,11 +114,15 @@ func blank(arg []byte) bool {
 	return true
 }
 
-// withoutTLS gives a client that left before TLS its own outcome.
-func withoutTLS(err error) error {
+// withoutTLS gives a client that left before TLS its own outcome. If it could
+// not have TLS, that is why.
+func (s *session) withoutTLS(err error) error {
 	var e *end
 	if errors.As(err, &e) && e.outcome == ClientClosed {
 		e.outcome = NoTLS
+		if s.listener.TLS() == nil {
+			e.err = errNotReady
+		}
 	}
 	return err
 }
@@ -132,7 +136,7 @@ func (s *session) alien() error {
 	case smtp.AlienHTTP:
 		return violation(junk, notSMTP, "the client speaks %s", kind)
 	case smtp.AlienPROXY:
-		return violation(junk, notSMTP, "the client sends a PROXY header: if it is your load balancer, add its network to accept_proxy of this listener")
+		return violation(junk, notSMTP, "%w", errPROXY)
 	}
 	return nil
 }

@@ -36,12 +36,31 @@ const (
 	junk             = "junk"
 	wrongMode        = "wrong_mode"
 	badProxyHeader   = "bad_proxy_header"
+	noClientAddress  = "no_client_address"
 	unwelcomeRefused = "too_many_refused_commands"
 )
 
 func violation(kind string, say sentence, format string, args ...any) *end {
 	return &end{outcome: Violation, violation: kind, say: say, err: fmt.Errorf(format, args...)}
 }
+
+// What went wrong, where an operator must do something else about each.
+var (
+	errMaxSessions   = errors.New("limits.max_sessions is reached")
+	errMaxPerClient  = errors.New("limits.max_sessions_per_client is reached")
+	errNoAddress     = errors.New("a unix socket's peer has no address, and proxy_protocol demands one")
+	errLocalPeer     = errors.New("PROXY header LOCAL or UNKNOWN: a unix socket's peer has no address of its own, and proxy_protocol demands one")
+	errPROXY         = errors.New("the client sends a PROXY header: if it is your load balancer, add its network to accept_proxy of this listener")
+	errNotReady      = errors.New("there is no certificate to serve yet")
+	errLeftHandshake = errors.New("the client closed the connection in the handshake")
+	errTooLong       = errors.New("the session has lasted as long as timeouts.session allows")
+	errBackendSilent = errors.New("the backend did not answer in time")
+)
+
+// A goodbye is a refusal by which a backend takes its leave.
+type goodbye struct{ words string }
+
+func (g goodbye) Error() string { return fmt.Sprintf("the backend said %q and left", g.words) }
 
 // errSTARTTLS is no failure: the client asked for TLS, and the relay is over.
 var errSTARTTLS = errors.New("STARTTLS")
@@ -67,7 +86,7 @@ func backendGone(err error) *end {
 	e := &end{outcome: BackendClosed, say: backendLost}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		e.err = errors.New("the backend did not answer in time")
+		e.err = errBackendSilent
 	case errors.Is(err, io.EOF):
 		e.err = errors.New("the backend closed the connection")
 	default:

@@ -3,9 +3,12 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
+
+	"smtpseal/proxy/smtp"
 )
 
 // A turnstile lets a bounded number of handshakes compute at once, so that a
@@ -58,7 +61,7 @@ func (s *session) handshake() error {
 	c := &s.client
 	config := s.listener.TLS()
 	if config == nil {
-		return &end{outcome: TLSFailed, err: errors.New("there is no certificate to serve yet")}
+		return &end{outcome: TLSFailed, err: errNotReady}
 	}
 	c.deadline = s.until(s.settings.Timeouts.Handshake)
 	c.SetDeadline(c.deadline)
@@ -92,14 +95,26 @@ func (s *sealed) shakeHands(t *turnstile) error {
 func (s *session) handshakeFailed(err error) error {
 	var notTLS tls.RecordHeaderError
 	if errors.As(err, &notTLS) {
-		s.wrongMode(notTLS.RecordHeader[:])
-		return &end{outcome: TLSFailed, violation: wrongMode, err: errors.New("the client does not speak TLS")}
+		return s.notTLS(notTLS.RecordHeader[:])
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &end{outcome: ClientTimeout, err: errors.New("the handshake took too long")}
 	}
-	if errors.Is(err, io.EOF) || isReset(err) {
-		return &end{outcome: TLSFailed, err: errors.New("the client closed the connection in the handshake")}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isReset(err) {
+		return &end{outcome: TLSFailed, err: errLeftHandshake}
 	}
 	return &end{outcome: TLSFailed, err: err}
+}
+
+// notTLS ends a session whose client begins with something else. A load balancer
+// that nobody has named is told apart: with it nobody gets through.
+func (s *session) notTLS(first []byte) error {
+	switch alien := smtp.AlienIn(first); {
+	case alien == smtp.AlienPROXY || string(first) == "PROXY":
+		return &end{outcome: Violation, violation: junk, err: errPROXY}
+	case alien == smtp.AlienHTTP:
+		return &end{outcome: TLSFailed, violation: junk, err: fmt.Errorf("the client speaks %s", alien)}
+	}
+	s.wrongMode(first)
+	return &end{outcome: TLSFailed, violation: wrongMode, err: errors.New("the client does not speak TLS")}
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"encoding/base64"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -109,18 +110,39 @@ func TestLogLevels(t *testing.T) {
 	}{
 		{Record{Outcome: Completed}, "info"}, {Record{Outcome: ClientClosed}, "info"}, {Record{Outcome: NoTLS}, "info"}, {Record{Outcome: Refused}, "info"},
 		{Record{Outcome: TLSFailed}, "debug"}, {Record{Outcome: TLSFailed, Violation: wrongMode}, "debug"},
+		{Record{Outcome: TLSFailed, Err: errNotReady}, "warn"}, {Record{Outcome: NoTLS, Err: errNotReady}, "warn"}, {Record{Outcome: Violation, Violation: noClientAddress}, "warn"},
 		{Record{Outcome: BackendUnreachable}, "warn"}, {Record{Outcome: Violation, Violation: backendMismatch}, "warn"}, {Record{Outcome: Internal}, "error"},
 	} {
-		var out syncedBuilder
-		LogObserver(zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), &out, zapcore.DebugLevel))).SessionEnded(&c.r)
-		if !strings.Contains(out.String(), `"level":"`+c.level+`"`) {
-			t.Errorf("%s: %s", c.r.Outcome, out.String())
+		line := line(&c.r)
+		if !strings.Contains(line, `"level":"`+c.level+`"`) || strings.Contains(line, `"hint":`) != c.r.failed() {
+			t.Errorf("%s: %s", c.r.Outcome, line)
 		}
 		for _, absent := range []string{"tls_version", "tls_resumed", "server_name", "client", "helo", "auth", "backend", "error", "handshake", "dial", "proxy_left_out"} {
-			if strings.Contains(out.String(), `"`+absent+`":`) {
-				t.Errorf("%s has %q: %s", c.r.Outcome, absent, out.String())
+			if strings.Contains(line, `"`+absent+`":`) && (absent != "error" || c.r.Err == nil) {
+				t.Errorf("%s has %q: %s", c.r.Outcome, absent, line)
 			}
 		}
+	}
+}
+
+// line returns the log line of a session.
+func line(r *Record) string {
+	var out syncedBuilder
+	LogObserver(zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), &out, zapcore.DebugLevel))).SessionEnded(r)
+	return out.String()
+}
+
+func level(r *Record) string {
+	_, rest, _ := strings.Cut(line(r), `"level":"`)
+	level, _, _ := strings.Cut(rest, `"`)
+	return level
+}
+
+// What a client offered may fill a ClientHello, but not a log.
+func TestCauseIsBounded(t *testing.T) {
+	r := Record{Outcome: TLSFailed, Err: errors.New(strings.Repeat("x", 1<<16))}
+	if n := len(line(&r)); n > 2*maxCause {
+		t.Errorf("a line of %d octets", n)
 	}
 }
 

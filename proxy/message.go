@@ -90,10 +90,10 @@ func (r *relay) block(n int, lost error) error {
 // through; last says that it ends the transaction.
 func (r *relay) delivered(lost error, last bool) error {
 	s := r.s
-	s.reach(PhaseReply)
 	if lost != nil {
 		return lost
 	}
+	s.reach(PhaseReply)
 	r.open = false
 	r.SetDeadline(s.until(s.settings.Timeouts.Reply))
 	r.replies.Code = 0                  // what was said before says nothing of this message

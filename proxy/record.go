@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/tls"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -91,12 +92,12 @@ type logObserver struct{ log *zap.Logger }
 func (o logObserver) SessionEnded(r *Record) {
 	level := zap.InfoLevel
 	switch {
-	case r.Outcome == TLSFailed:
-		level = zap.DebugLevel
 	case r.Outcome == Internal:
 		level = zap.ErrorLevel
-	case r.Outcome == BackendUnreachable || r.Violation == backendMismatch:
-		level = zap.WarnLevel
+	case r.Outcome == BackendUnreachable || r.Violation == backendMismatch || r.Violation == noClientAddress || errors.Is(r.Err, errNotReady):
+		level = zap.WarnLevel // nobody gets through
+	case r.Outcome == TLSFailed:
+		level = zap.DebugLevel
 	}
 	if entry := o.log.Check(level, "session closed"); entry != nil {
 		entry.Write(r.fields()...)
@@ -120,9 +121,8 @@ func (r *Record) fields() []zap.Field {
 	text("phase", string(r.Phase))
 	text("outcome", string(r.Outcome))
 	text("violation", r.Violation)
-	if r.Err != nil {
-		text("error", r.Err.Error())
-	}
+	text("error", r.cause())
+	text("hint", r.Hint())
 	text("tls_version", r.version())
 	if r.TLS {
 		text("tls_cipher", tls.CipherSuiteName(r.Cipher))
@@ -150,6 +150,19 @@ func (r *Record) fields() []zap.Field {
 		f = append(f, zap.Duration("dial", all))
 	}
 	return f
+}
+
+// maxCause bounds in octets what is told of an error: crypto/tls quotes what a
+// client offered, which may fill a ClientHello of 64 KiB.
+const maxCause = 1000
+
+// cause is the error in words.
+func (r *Record) cause() string {
+	if r.Err == nil {
+		return ""
+	}
+	words := r.Err.Error()
+	return words[:min(len(words), maxCause)]
 }
 
 // version names the TLS version, "" if there is none.

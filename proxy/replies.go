@@ -135,7 +135,7 @@ func (r *relay) passLast(n int) error {
 		return err
 	}
 	if r.replies.Code == 421 {
-		return &end{outcome: BackendClosed, err: errors.New("the backend said 421")}
+		return &end{outcome: BackendClosed, err: goodbye{"421"}}
 	}
 	if !r.out.empty() {
 		return r.unasked()
@@ -205,7 +205,7 @@ func (r *relay) goodbye() *end {
 		return nil
 	}
 	words := append([]byte(nil), r.out.bytes()[:n]...)
-	return &end{outcome: BackendClosed, quote: words, err: fmt.Errorf("the backend said %q and left", printable(firstLine(words)))}
+	return &end{outcome: BackendClosed, quote: words, err: goodbye{printable(firstLine(words))}}
 }
 
 func isReset(err error) bool {

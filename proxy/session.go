@@ -189,6 +189,9 @@ func (s *session) finish(err error) {
 	if !ok {
 		e = &end{outcome: Internal, err: err}
 	}
+	if e.outcome == ClientTimeout && !time.Now().Before(s.limit) {
+		e.err = errTooLong
+	}
 	if s.relay != nil {
 		s.relay.close(e)
 	}
