@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -53,10 +54,20 @@ func (s *session) connect() (greeting int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	n, err := r.greeting()
+	if err != nil && !s.drained() && !r.meansClient(err) {
+		s.listener.Backend.Failed(r.server, fmt.Errorf("greeting: %w", err))
+	}
+	return n, err
+}
+
+// greeting reads the greeting and returns its length.
+func (r *relay) greeting() (n int, err error) {
+	s := r.s
 	s.reach(PhaseGreeting)
 	asked := time.Now()
 	r.SetDeadline(s.until(s.settings.Timeouts.Greeting))
-	n, err := r.wholeReply()
+	n, err = r.wholeReply()
 	switch {
 	case err == nil && r.replies.Code >= 400 && s.listener.Backend.Proxy == backend.Off && time.Since(asked) >= headerWait:
 		return 0, r.waited(n)
@@ -70,6 +81,17 @@ func (s *session) connect() (greeting int, err error) {
 		return 0, r.mismatch(Violation, backend.Talkative, nil)
 	}
 	return n, nil
+}
+
+// meansClient reports whether a greeting turns away this client, and perhaps no
+// other: then nothing is known of the server's health, or one client could take
+// a server down. A backend that is told of no clients means all of them, and so
+// do codes X.3.X, the system's own state (RFC 3463 section 3.4).
+func (r *relay) meansClient(err error) bool {
+	var e *end
+	const status = len("421 4")
+	return errors.As(err, &e) && len(e.quote) > status && r.s.listener.Backend.Proxy != backend.Off &&
+		!bytes.HasPrefix(e.quote[status:], []byte(".3."))
 }
 
 func (s *session) drained() bool {
@@ -94,7 +116,7 @@ func (s *session) dial() (*relay, error) {
 	}
 	s.rec.Backend = born.Server.String()
 	s.rec.LeftOut = born.Dropped.Count()
-	r := newRelay(s, born.Conn, facts.TLS)
+	r := newRelay(s, born, facts.TLS)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.relay = r

@@ -6,13 +6,15 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"smtpseal/proxy/backend"
 	"smtpseal/proxy/smtp"
 )
 
 // A relay takes turns between a client and one backend connection. It and all
 // that it knows end with that connection.
 type relay struct {
-	s *session
+	s      *session
+	server backend.Server
 	wire
 	out         buffer // from the backend, not yet handed back
 	replies     smtp.Replies
@@ -29,15 +31,15 @@ type relay struct {
 // each is answered by us alone, so nothing else slows a flood of them down.
 const maxRefusals = 20
 
-func newRelay(s *session, conn net.Conn, state *tls.ConnectionState) *relay {
+func newRelay(s *session, born backend.Birth, state *tls.ConnectionState) *relay {
 	clear := state == nil
-	r := &relay{s: s, rules: smtp.Rules{
+	r := &relay{s: s, server: born.Server, rules: smtp.Rules{
 		Hide:     s.listener.Backend.Hide,
 		Clear:    clear,
 		Offer:    clear && s.listener.TLS() != nil,
 		External: state != nil && len(state.VerifiedChains) > 0,
 	}}
-	r.wire.init(conn)
+	r.wire.init(born.Conn)
 	return r
 }
 

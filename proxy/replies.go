@@ -78,10 +78,15 @@ func (r *relay) handBackEHLO(first bool) error {
 		// The refusal of a PROXY v1 line, taken for a command, can come as late as
 		// this; and Exim answers so when it has missed its header. Who speaks the
 		// PROXY protocol knows EHLO.
-		return r.mismatch(Violation, backend.Confused, nil)
+		err := r.mismatch(Violation, backend.Confused, nil)
+		r.s.listener.Backend.Failed(r.server, fmt.Errorf("EHLO: %w", err))
+		return err
 	}
 	if r.replies.Code != 250 {
 		return r.passLast(n)
+	}
+	if first {
+		r.s.listener.Backend.Served(r.server)
 	}
 	reply, chunking := r.rules.EHLO(r.out.bytes())
 	r.chunking = chunking
