@@ -100,7 +100,7 @@ func openACME(o Options, log *zap.Logger) (*acmeOrigin, error) {
 		a.timeout = attemptTimeout
 	}
 	a.cache = newCache(a.log)
-	a.answers = newConfig(a.cache, a.storage, keyTypes[0].generator, a.log)
+	a.answers = newConfig(a.cache, &tokenStorage{Storage: a.storage, log: a.log}, keyTypes[0].generator, a.log)
 	a.answers.Issuers = nil
 	for _, d := range a.Directories {
 		issuer, err := a.issuer(d)
@@ -223,20 +223,29 @@ func (d *directory) Issue(ctx context.Context, csr *x509.CertificateRequest) (*c
 	if !ok {
 		_, said = collect(ctx)
 	}
-	var asked retryWatch
+	var heard watch
 	once := *d.acme // of which the logger is this attempt's own
-	once.Logger = asked.listen(d.acme.Logger)
+	once.Logger = heard.listen(d.acme.Logger)
 	err := public(ctx, &once, csr)
 	if err == nil {
 		var issued *certmagic.IssuedCertificate
 		if issued, err = once.Issue(ctx, csr); err == nil {
-			said.issuer = d.IssuerKey()
+			said.issuer, said.challenge = d.IssuerKey(), heard.tried()
 			return issued, nil
 		}
 	}
-	err = fmt.Errorf("%s: %w", caName(d.acme.CA), err)
-	said.refuse(err, asked.wait())
+	err = fmt.Errorf("%s: %w", caName(d.acme.CA), plain(err, namesIn(csr)[0], heard.tried()))
+	said.refuse(err, heard.wait())
 	return nil, err
+}
+
+// namesIn never returns nothing: what we order is for one name.
+func namesIn(csr *x509.CertificateRequest) []string {
+	names := slices.Clone(csr.DNSNames)
+	for _, ip := range csr.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return append(names, "")
 }
 
 // public refuses names that no public CA signs, without asking one.
@@ -244,11 +253,7 @@ func public(ctx context.Context, ca *certmagic.ACMEIssuer, csr *x509.Certificate
 	if ca.Email == "" {
 		return nil // the check would look for an address, also in other accounts
 	}
-	names := slices.Clone(csr.DNSNames)
-	for _, ip := range csr.IPAddresses {
-		names = append(names, ip.String())
-	}
-	return ca.PreCheck(ctx, names, false)
+	return ca.PreCheck(ctx, namesIn(csr), false)
 }
 
 // caName is how a log names a CA.

@@ -1,10 +1,14 @@
 package certs
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -161,5 +165,65 @@ func BenchmarkChoice(b *testing.B) {
 				x.choose(hello)
 			}
 		})
+	}
+}
+
+// Of two curves for one name each client gets the one that it verifies: P-384
+// alone is what some governments allow.
+func TestChoiceByCurve(t *testing.T) {
+	ca := newPKI(t)
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	must(t, err)
+	p256, p384 := ca.certificate(spec{names: []string{"mail.example.org"}}), ca.certificate(spec{names: []string{"mail.example.org"}, key: key})
+	rsa := ca.certificate(spec{names: []string{"mail.example.org"}, rsa: true})
+	x := newIndex()
+	for _, c := range []*tls.Certificate{p256, p384, rsa, ca.certificate(spec{names: []string{"mail.example.org"}})} {
+		x.add(c)
+	}
+	if n := len(x.exact["mail.example.org"]); n != 3 {
+		t.Errorf("%d to choose from", n)
+	}
+	for _, c := range []struct {
+		schemes []tls.SignatureScheme
+		want    *tls.Certificate
+	}{
+		{[]tls.SignatureScheme{tls.ECDSAWithP384AndSHA384}, p384},
+		{[]tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, p256},
+		{[]tls.SignatureScheme{tls.ECDSAWithP384AndSHA384, tls.ECDSAWithP256AndSHA256}, p256}, // the configuration's order
+		{[]tls.SignatureScheme{tls.PSSWithSHA256}, rsa},
+		{[]tls.SignatureScheme{tls.Ed25519}, p256},
+	} {
+		for _, name := range []string{"mail.example.org", ""} {
+			hello := &tls.ClientHelloInfo{ServerName: name, SupportedVersions: []uint16{tls.VersionTLS13}, SignatureSchemes: c.schemes,
+				CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256}, SupportedCurves: []tls.CurveID{tls.X25519}}
+			if got := x.choose(hello); got != c.want {
+				t.Errorf("%v, name %q: %v with %d bits", c.schemes, name, got.Leaf.PublicKeyAlgorithm, bits(got.Leaf))
+			}
+		}
+	}
+}
+
+// What would never be served is not ordered.
+func TestTwoSizesOfRSAAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		kinds [][]string // of an entry each
+		good  bool
+	}{
+		{[][]string{{"p256", "p384", "rsa2048"}}, true},
+		{[][]string{{"rsa4096"}, {"p384", "rsa4096"}}, true},
+		{[][]string{{"p256", "rsa2048", "rsa4096"}}, false},
+		{[][]string{{"rsa4096"}, {"p384", "rsa2048"}}, false},
+	} {
+		o := Options{Storage: disk(t.TempDir()), ACME: &ACME{Challenges: []string{"http-01"}}}
+		for _, kinds := range c.kinds {
+			o.Entries = append(o.Entries, Entry{Names: []string{"Mail.example.org"}, KeyTypes: kinds})
+		}
+		s, err := Open(t.Context(), o)
+		if err == nil {
+			s.Close()
+		}
+		if (err == nil) != c.good || err != nil && !strings.Contains(err.Error(), "keep one of them") {
+			t.Errorf("%q: %v", c.kinds, err)
+		}
 	}
 }

@@ -116,7 +116,7 @@ func (m *managed) attemptWithin(ctx context.Context, patience time.Duration, for
 	if !force && !m.due(time.Now()) {
 		return nil
 	}
-	return m.order(ctx)
+	return m.order(ctx, m.config)
 }
 
 // turn waits for a slot and for the lock of this certificate, of which all
@@ -148,17 +148,17 @@ func (m *managed) turn(ctx context.Context, patience time.Duration) (done func()
 	}, nil
 }
 
-// order asks the CAs, in their order.
-func (m *managed) order(ctx context.Context) error {
+// order asks the CAs, in their order. The caller has this certificate's turn.
+func (m *managed) order(ctx context.Context, config *certmagic.Config) error {
 	if err := m.mend(ctx); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
 	had := m.certificate()
 	ctx, said := collect(ctx)
-	if err := m.config.RenewCertSync(ctx, m.name, true); err != nil { // which obtains what there is not
-		return said.or(err)
+	if err := config.RenewCertSync(ctx, m.name, true); err != nil { // which obtains what there is not
+		return said.or(plain(err, m.name, ""))
 	}
-	c, err := m.pair(ctx, cmp.Or(said.issuer, m.config.Issuers[0].IssuerKey()))
+	c, err := m.pair(ctx, cmp.Or(said.issuer, config.Issuers[0].IssuerKey()))
 	if err != nil {
 		return fmt.Errorf("storage: the new certificate: %w", err)
 	}
@@ -173,7 +173,11 @@ func (m *managed) order(ctx context.Context) error {
 	event := m.event(kind)
 	m.mu.Unlock()
 	m.source.refresh() // who hears of it may look at once
-	m.log.Info("certificate "+string(kind), zap.String("issuer", event.Issuer), zap.Time("not_after", event.NotAfter), zap.String("serial", event.Serial))
+	fields := []zap.Field{zap.String("issuer", event.Issuer), zap.Time("not_after", event.NotAfter), zap.String("serial", event.Serial)}
+	if m.origin == originACME {
+		fields = append(fields, zap.String("challenge", cmp.Or(said.challenge, "none: the CA remembers one")))
+	}
+	m.log.Info("certificate "+string(kind), fields...)
 	if len(said.all) > 0 {
 		m.log.Warn("another CA had to be asked", zap.Errors("refused", said.all))
 	}
@@ -187,9 +191,10 @@ func siteKey(issuer, name string) string  { return certmagic.StorageKeys.SitePri
 // said gathers what each CA said in one attempt: certmagic returns only the last
 // one's words.
 type said struct {
-	all    []error       // refusals
-	wait   time.Duration // that all who refused ask for at least
-	issuer string        // the folder of the one that issued
+	all       []error       // refusals
+	wait      time.Duration // that all who refused ask for at least
+	issuer    string        // the folder of the one that issued
+	challenge string        // that it set; empty: none
 }
 
 type saidKey struct{}
@@ -232,33 +237,4 @@ func (s *said) or(err error) error {
 		all = append(all, text)
 	}
 	return &refusal{strings.Join(all, "; "), s.wait}
-}
-
-// remedy says what to look at for the failures that operators meet most.
-func remedy(err error) string {
-	text := err.Error()
-	for _, r := range remedies {
-		if strings.Contains(text, r.sign) {
-			return r.text
-		}
-	}
-	return "see the error; `smtpseal certs renew NAME` tries again at once"
-}
-
-// remedies are looked through in order. What a CA says comes as text only, its
-// problem type (RFC 8555 section 6.7) among it.
-var remedies = []struct{ sign, text string }{
-	{"storage", "look at the storage: is it there, may this user write to it, is it full?"},
-	{"acme:error:rateLimited", "the CA has had too many requests for this name or account: it is tried again later"},
-	{"acme:error:caa", "the CAA records of this name do not allow this CA: change them, or the directory"},
-	{"acme:error:externalAccountRequired", "this CA wants acme.eab: key_id and hmac_key, from its web site"},
-	{"acme:error:rejectedIdentifier", "this CA does not issue for this name: remove it, or choose another CA"},
-	{"acme:error:unauthorized", "another server answered the CA in our place: the name, or the forward of port 80 or 443, leads elsewhere; dns-01 needs neither"},
-	{"acme:error:dns", "the CA finds no address for this name: look at its A and AAAA records"},
-	{"acme:error:connection", "the CA cannot reach us: ports 80 (http-01) and 443 (tls-alpn-01) of this name must lead to acme.http_listen and acme.tls_alpn_listen; dns-01 needs neither"},
-	{"acme:error:tls", "the CA reached something else on port 443: forward it to acme.tls_alpn_listen, or write challenges: [http-01] or [dns-01]"},
-	{"certificate signed by unknown authority", "the CA's own certificate is not trusted here: name its root in acme.trusted_roots"},
-	{"no such host", "this machine cannot resolve the CA's name: look at its resolver"},
-	{"connection refused", "the CA's server is down, or a firewall keeps us from it"},
-	{"deadline exceeded", "the CA or the DNS did not answer in time: it is tried again"},
 }

@@ -293,7 +293,9 @@ func (m *managed) status() Certificate {
 	}
 	c.Name, c.KeyType = m.name, m.kind.name
 	c.Source, c.Loads = m.origin, m.state.loads
-	if c.LastError, c.NextTry = m.state.lastError, m.state.nextTry; c.LastError == "" {
+	if c.LastError, c.NextTry = m.state.lastError, m.state.nextTry; c.LastError != "" {
+		c.LastTry = m.state.lastTry
+	} else {
 		c.LastError = m.state.lookError
 	}
 	c.Renewals, c.Failures = m.state.renewals, m.state.failed

@@ -7,7 +7,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
@@ -17,28 +19,42 @@ import (
 // one that was only opened: then another process that runs on the same storage
 // follows within StoragePoll.
 
+// CanRenew reports why Renew would not even try: a name that nothing is obtained
+// for. Who renews several asks for all before the first order.
+func (s *Source) CanRenew(name string) error {
+	_, err := s.managedFor(name)
+	if err == nil && s.options.ReadOnly {
+		err = errReadOnly
+	}
+	return err
+}
+
 // Renew obtains new certificates for a name at once, due or not, and returns
-// when they are stored and served. It waits for an attempt that is under way.
+// when they are stored and served. It waits for an attempt that is under way. A
+// failure is logged where the Source runs; else who reads the log has the error
+// already.
 func (s *Source) Renew(ctx context.Context, name string) error {
+	if err := s.CanRenew(name); err != nil {
+		return err
+	}
 	all, err := s.managedFor(name)
 	if err != nil {
 		return err
 	}
-	if s.options.ReadOnly {
-		return errReadOnly
-	}
 	var failed []error
 	for _, m := range all {
 		err := m.attempt(ctx, true)
-		m.tried(err)
+		if s.ran.Load() {
+			m.tried(err)
+		} else {
+			m.noted(err)
+		}
 		m.remember(ctx, err)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s (%s): %w", m.name, m.kind.name, err))
 		}
 	}
-	s.mu.Lock()
-	s.swapIndex() // Run may not be running
-	s.mu.Unlock()
+	s.refresh() // Run may not be running
 	return errors.Join(failed...)
 }
 
@@ -48,22 +64,34 @@ func (s *Source) managedFor(name string) ([]*managed, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var all []*managed
 	var others []string
-	for _, k := range s.keepers {
-		m, ours := k.(*managed)
-		if ours && m.name == ascii {
+	for _, m := range s.managed() {
+		if m.name == ascii {
 			all = append(all, m)
-		} else if ours {
+		} else if !slices.Contains(others, m.name) {
 			others = append(others, m.name)
 		}
 	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("no certificate that is obtained for %s; there are: %s", name, strings.Join(others, ", "))
+	switch {
+	case len(all) > 0:
+		return all, nil
+	case len(others) == 0:
+		return nil, fmt.Errorf("no certificate is obtained for %s, nor for any other name: all are files", name)
 	}
-	return all, nil
+	return nil, fmt.Errorf("no certificate is obtained for %s; there are: %s", name, strings.Join(others, ", "))
+}
+
+// managed are those that we obtain, in the order of the configuration.
+func (s *Source) managed() (all []*managed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.keepers {
+		if m, ours := k.(*managed); ours {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
 // Served returns the certificate that a client who asks for a name gets, if it
@@ -108,8 +136,8 @@ func (m *managed) troubleKey() string {
 	return "status/" + m.origin + "-" + m.kind.name + "/" + certmagic.StorageKeys.Safe(m.name) + ".txt"
 }
 
-// remember writes the last failure into the storage, or that there is none. It
-// is worth a try, no more.
+// remember writes the last failure and its time into the storage, or that there
+// is none. It is worth a try, no more.
 func (m *managed) remember(ctx context.Context, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storageTimeout)
 	defer cancel()
@@ -117,23 +145,27 @@ func (m *managed) remember(ctx context.Context, err error) {
 		m.storage.Delete(ctx, m.troubleKey())
 		return
 	}
-	m.storage.Store(ctx, m.troubleKey(), []byte(err.Error()))
+	m.storage.Store(ctx, m.troubleKey(), []byte(time.Now().UTC().Format(time.RFC3339)+" "+err.Error()))
 }
 
 // Recall makes the failures that other processes had known to Certificates.
 func (s *Source) Recall(ctx context.Context) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, k := range s.keepers {
-		m, ours := k.(*managed)
-		if !ours {
-			continue
-		}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	for _, m := range s.managed() {
 		if text, err := m.storage.Load(ctx, m.troubleKey()); err == nil {
-			m.mu.Lock()
-			m.state.lastError = string(text)
-			m.mu.Unlock()
+			m.recall(string(text))
 		}
+	}
+}
+
+func (m *managed) recall(text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state.lastError = text
+	first, rest, _ := strings.Cut(text, " ")
+	if at, err := time.Parse(time.RFC3339, first); err == nil {
+		m.state.lastTry, m.state.lastError = at, rest
 	}
 }
 

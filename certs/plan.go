@@ -150,8 +150,12 @@ func (s *Source) planACME(p *plan, have map[string]keeper, e Entry) error {
 
 // visible refuses a certificate that no client would ever get.
 func (p *plan) visible(name string, kind keyType) error {
+	ascii, err := internalName(name)
+	if err != nil {
+		return err
+	}
 	for _, other := range keyTypes {
-		if kind.hides(other) && p.has[managedKey(originACME, other, name)] {
+		if kind.hides(other) && p.has[managedKey(originACME, other, ascii)] {
 			return fmt.Errorf("name %q: %s beside %s: no client says which of them it can verify, so that one would never be served: keep one of them",
 				name, other.name, kind.name)
 		}

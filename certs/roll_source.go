@@ -46,22 +46,30 @@ func (s *Source) rollable(name, keyType string) (*managed, error) {
 }
 
 // IssueWith obtains a new certificate for a key that the caller has, and keeps
-// that key from then on.
+// that key from then on. It waits for an attempt that is under way, also of
+// another process.
 func (s *Source) IssueWith(ctx context.Context, r *Roll, key crypto.Signer) error {
 	m, err := s.rollable(r.Name, r.KeyType)
 	if err != nil {
 		return err
 	}
+	if s.options.ReadOnly {
+		return errReadOnly
+	}
+	done, err := m.turn(ctx, m.limit)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, m.limit)
+	defer cancel()
+	if err := m.reload(ctx); err != nil && !errors.Is(err, errBroken) {
+		return fmt.Errorf("storage: %w", err)
+	}
 	switching := *m.config
 	switching.ReusePrivateKeys, switching.KeySource = false, given{key}
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
-	ctx, refused := collect(ctx)
-	if err := switching.RenewCertSync(ctx, m.name, true); err != nil {
-		return refused.or(err)
-	}
-	if err := m.reload(ctx); err != nil {
-		return fmt.Errorf("storage: %w", err)
+	if err := m.order(ctx, &switching); err != nil {
+		return err
 	}
 	if c := m.certificate(); c == nil || !hasKey(c.Leaf, key.Public()) {
 		return errors.New("the new certificate is not in the storage")

@@ -80,11 +80,15 @@ func (m *managed) step(ctx context.Context) {
 	}
 }
 
-// forgive lets the next attempt be made at once.
+// forgive lets the next attempt be made at once, and a CA that did not answer be
+// asked again. One that did says itself when it wants to be.
 func (m *managed) forgive() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.state.failures, m.state.nextTry = 0, time.Time{}
+	if m.window.unanswered {
+		m.window.next = time.Time{}
+	}
 }
 
 // tooEarly keeps an attempt from following a failure too closely. A clock that
@@ -95,16 +99,28 @@ func (m *managed) tooEarly(now time.Time) bool {
 	return now.Before(m.state.nextTry) && !now.Before(m.state.lastTry)
 }
 
-// tried notes how an attempt ended.
+// tried notes how an attempt ended, tells of a failure and logs it.
 func (m *managed) tried(err error) {
+	wait := m.noted(err)
 	if err == nil {
-		m.mu.Lock()
-		m.state.failures, m.state.lastError, m.state.nextTry = 0, "", time.Time{}
-		m.mu.Unlock()
 		return
 	}
+	text := "certificate not renewed: the one in use is served"
+	if m.certificate() == nil {
+		text = "certificate not obtained: there is none to serve yet"
+	}
+	m.log.Error(text, zap.Error(err), zap.Duration("next_try_in", wait.Round(time.Second)), zap.String("remedy", remedy(err)))
+}
+
+// noted is tried for a caller who is told the error.
+func (m *managed) noted(err error) (wait time.Duration) {
 	m.mu.Lock()
-	wait := m.wait(err)
+	if err == nil {
+		m.state.failures, m.state.lastError, m.state.nextTry = 0, "", time.Time{}
+		m.mu.Unlock()
+		return 0
+	}
+	wait = m.wait(err)
 	m.state.failures++
 	m.state.failed++
 	m.state.lastError = err.Error()
@@ -114,8 +130,7 @@ func (m *managed) tried(err error) {
 	m.mu.Unlock()
 	event.Error = err.Error()
 	m.source.tell(event)
-	m.log.Error("certificate not obtained: the last good one is served, if there is one", zap.Error(err),
-		zap.Duration("next_try_in", wait.Round(time.Second)), zap.String("remedy", remedy(err)))
+	return wait
 }
 
 // wait is how long to leave the CAs alone behind this failure: the step of the

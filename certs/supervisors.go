@@ -26,14 +26,8 @@ func (s *Source) supervise(ctx context.Context) {
 func (s *Source) halt() {
 	s.mu.Lock()
 	s.running = nil
-	var all []*managed
-	for _, k := range s.keepers {
-		if m, ours := k.(*managed); ours {
-			all = append(all, m)
-		}
-	}
 	s.mu.Unlock()
-	endAll(all)
+	endAll(s.managed())
 }
 
 // endAll stops the supervisors of those that have one, and waits for them. They

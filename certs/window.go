@@ -17,6 +17,7 @@ type window struct {
 	at         time.Time // chosen at random between them; zero: no advice
 	next       time.Time // when to ask again; zero: now
 	url        string    // a page that says why
+	unanswered bool      // the last question
 }
 
 // The bounds of what a CA may say about when to ask again: it must neither keep
@@ -65,7 +66,7 @@ func (m *managed) askWindow(ctx context.Context) {
 	case err != nil:
 		m.log.Debug("no renewal information", zap.Error(err))
 		w = before // what it said last still holds
-		w.next = now.Add(time.Hour)
+		w.next, w.unanswered = now.Add(time.Hour), true
 	case w.next.Before(now.Add(m.askAtMost())):
 		w.next = now.Add(m.askAtMost())
 	case w.next.After(now.Add(askAtLeast)):

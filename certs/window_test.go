@@ -1,6 +1,9 @@
 package certs
 
 import (
+	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,5 +94,48 @@ func TestQuestionsHaveBounds(t *testing.T) {
 				t.Errorf("asks again in %s", in)
 			}
 		})
+	}
+}
+
+// A CA that did not say when to renew is asked again an hour later, or at once
+// when an operator says so; one that did is not.
+func TestReloadAsksAgainWhoDidNotAnswer(t *testing.T) {
+	t.Parallel()
+	ca := pebble.Start(t, pebble.Options{})
+	ca.SetARI("", pebble.ARI{Start: time.Now().Add(60 * day), End: time.Now().Add(62 * day), RetryAfter: 12 * time.Hour})
+	var asked atomic.Int64
+	var away atomic.Bool
+	away.Store(true)
+	ca.Hook(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "renewal") || strings.Contains(r.URL.Path, "ari") {
+				asked.Add(1)
+				if away.Load() {
+					w.WriteHeader(http.StatusNotFound)
+					return
+				}
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	r := startACME(t, ca, withNames(acmeOptions(t, ca), "again.example.org"))
+	r.awaitReady(t)
+	await(t, "a question", func() bool { return asked.Load() > 0 })
+	m := r.keepers[0].(*managed)
+	window := func() window { m.mu.Lock(); defer m.mu.Unlock(); return m.window }
+	await(t, "the wait", func() bool { return time.Until(window().next) > 50*time.Minute })
+	before := asked.Load()
+	time.Sleep(5 * r.options.StoragePoll)
+	if got := asked.Load(); got != before {
+		t.Errorf("asked %d times more by itself", got-before)
+	}
+	away.Store(false)
+	r.Reload()
+	await(t, "an answer", func() bool { return !window().at.IsZero() })
+	before = asked.Load()
+	r.Reload()
+	time.Sleep(5 * r.options.StoragePoll)
+	if got := asked.Load(); got != before {
+		t.Errorf("asked %d times more though it had answered", got-before)
 	}
 }
