@@ -34,6 +34,10 @@ func TestWrongUsageIsTwoAndSaysWhereToLook(t *testing.T) {
 		{"check x", "check takes no argument, but got \"x\"\n  see: smtpseal check --help"},
 		{"check --json=maybe", "invalid argument \"maybe\" for \"--json\" flag: strconv.ParseBool: parsing \"maybe\": invalid syntax\n  see: smtpseal check --help"},
 		{"config x", "config takes no argument, but got \"x\"\n  see: smtpseal config --help"},
+		{"recipe", "recipe needs a mail server: postfix, postfix-old, exim, opensmtpd, sendmail, dovecot and exchange\n  see: smtpseal recipe --help"},
+		{"recipe qmail", "no recipe for \"qmail\"; there are postfix, postfix-old, exim, opensmtpd, sendmail, dovecot and exchange\n  see: smtpseal recipe --help"},
+		{"recipe exim postfix", "recipe takes one argument, but got also \"postfix\"\n  see: smtpseal recipe --help"},
+		{"recipe exim --config=", "-c needs the name of a file\n  see: smtpseal recipe --help"},
 		{"demo twice", "demo takes no argument, but got \"twice\"\n  see: smtpseal demo --help"},
 		{"version x", "version takes no argument, but got \"x\"\n  see: smtpseal version --help"},
 		{"completion", "completion needs a shell: bash, zsh, fish or powershell\n  see: smtpseal completion --help"},
@@ -77,7 +81,7 @@ func TestBadConfigurationIsOneAndSaysWhatToWrite(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, topic := range []string{"", "run", "check", "config", "demo", "version", "completion", "man", "help"} {
+	for _, topic := range []string{"", "run", "check", "config", "recipe", "demo", "version", "completion", "man", "help"} {
 		args := append([]string{"help"}, strings.Fields(topic)...)
 		code, stdout, stderr := command(args...)
 		if code != 0 || stderr != "" {
