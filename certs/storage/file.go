@@ -29,7 +29,7 @@ type directory struct {
 	lease time.Duration
 
 	mu   sync.Mutex
-	root fs.FileInfo         // the directory itself, see here
+	root fs.FileInfo         // the directory itself, see here; nil: there is none
 	seen map[string]sighting // of others' locks, by file name
 }
 
@@ -53,6 +53,12 @@ func openFile(_ context.Context, o Options) (medium, error) {
 		return nil, err
 	}
 	d := &directory{path: path, lease: o.Lease, seen: map[string]sighting{}}
+	if o.ReadOnly {
+		if d.root, err = os.Stat(path); missing(err) == fs.ErrNotExist {
+			return d, nil
+		}
+		return d, d.explain(err)
+	}
 	for _, folder := range []string{"", locksFolder, draftsFolder} {
 		if err := os.MkdirAll(filepath.Join(path, folder), 0o700); err != nil {
 			return nil, d.explain(err)
@@ -82,6 +88,9 @@ func (d *directory) file(key string) string { return filepath.Join(d.path, filep
 // its file system was unmounted: what then seems to be missing must not be
 // ordered anew. One that smtpseal has used is taken for the same, mounted again.
 func (d *directory) here() error {
+	if d.root == nil { // it was opened to be looked at, and was not there
+		return fs.ErrNotExist
+	}
 	now, err := os.Stat(d.path)
 	if err != nil {
 		return fmt.Errorf("the directory is gone: mount or restore it, or restart to begin anew: %w", syscallOf(err))

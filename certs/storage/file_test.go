@@ -52,6 +52,31 @@ func TestFilesAreTheirOwnersOnly(t *testing.T) {
 	}))
 }
 
+func TestFileIsLookedAtWithoutATrace(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	empty := opener(Options{Type: "file", Path: filepath.Join(dir, "none"), ReadOnly: true})(t)
+	if _, err := empty.Load(ctx, "a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if keys, err := empty.List(ctx, "", true); len(keys) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Error(keys, err)
+	}
+	if err := empty.Store(ctx, "a", nil); err == nil {
+		t.Error("a value is stored nowhere")
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "a"), []byte("x"), 0o600))
+	there := opener(Options{Type: "file", Path: dir, ReadOnly: true})(t)
+	if value, err := there.Load(ctx, "a"); string(value) != "x" || err != nil {
+		t.Errorf("%q %v", value, err)
+	}
+	if entries, err := os.ReadDir(dir); len(entries) != 1 || err != nil {
+		t.Errorf("there are %v, %v", entries, err)
+	}
+	if _, err := Open(ctx, Options{Type: "file", Path: filepath.Join(dir, "a", "b"), ReadOnly: true}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestFileOpenTellsWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))

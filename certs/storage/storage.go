@@ -56,6 +56,10 @@ type Options struct {
 	EncryptionKey string
 	Log           *zap.Logger   // nil logs nothing
 	Lease         time.Duration // of locks; 0 is 30 s. Tests shorten it
+
+	// ReadOnly is for those who look: file makes no directory and is empty where
+	// there is none. Who asks for it writes nothing.
+	ReadOnly bool
 }
 
 const (
