@@ -25,7 +25,7 @@ import (
 type Roll struct {
 	Name    string   // of the certificate; with KeyType it says which
 	KeyType string   // p256, p384, rsa2048, rsa4096
-	Hosts   []string // that have the records; nil: Name. A wildcard certificate's MX hosts
+	Hosts   []string // that have the records; nil: Name. A wildcard certificate's MX hosts. See Resume
 	Ports   []int    // nil: 25
 	Storage certmagic.Storage
 	Zone    Zone        // nil: records can be printed, but nobody can see them, so Switch refuses
@@ -172,7 +172,7 @@ func (r *Roll) stage(ctx context.Context, last rollRecord) (rollRecord, error) {
 	if last.current == "" {
 		return last, errors.New("there is no certificate yet: get one first")
 	}
-	next := rollRecord{current: last.current, key: last.key, Started: time.Now()}
+	next := rollRecord{current: last.current, key: last.key, Hosts: r.Hosts, Ports: r.Ports, Started: time.Now()}
 	if next.key != nil {
 		next.Next = keyTLSA(next.key.Public())
 	}

@@ -47,7 +47,9 @@ type rollRecord struct {
 	current string        // empty: no certificate
 
 	Next     string        `json:"next"`
-	Old      []string      `json:"old,omitempty"` // records that may be in DNS and are of no use after the switch
+	Old      []string      `json:"old,omitempty"`   // records that may be in DNS and are of no use after the switch
+	Hosts    []string      `json:"hosts,omitempty"` // as Roll's, at Begin
+	Ports    []int         `json:"ports,omitempty"`
 	Started  time.Time     `json:"started"`
 	Seen     time.Time     `json:"seen,omitzero"`
 	Checked  time.Time     `json:"checked,omitzero"`
