@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -9,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,7 +25,7 @@ func TestTwentyUpgradesUnderFortyClients(t *testing.T) {
 	r := newRig(t, "tcp 127.0.0.1:0", "unix "+path)
 	pid, addr := r.begin()
 	var clients sync.WaitGroup
-	var over atomic.Bool
+	served := newLedger()
 	crowd := make([]customer, 40)
 	for i := range crowd {
 		c := &crowd[i]
@@ -34,36 +34,73 @@ func TestTwentyUpgradesUnderFortyClients(t *testing.T) {
 		if i%4 == 0 {
 			c.network, c.addr, c.from = "unix", path, nil
 		}
-		clients.Go(func() { c.visit(&over) })
+		clients.Go(func() { c.visit(served) })
 	}
-	all := []int{pid}
+	var all []int
 	for range 20 {
+		served.await(t, pid, 2*len(crowd))
 		pid = r.upgrade(addr, "")
 		all = append(all, pid)
 		r.expectPid(addr, pid)
 		r.expectPid(path, pid)
 	}
-	over.Store(true)
+	served.await(t, pid, 1)
+	served.close()
 	clients.Wait()
-	served := make(map[string]int)
 	for i, c := range crowd {
 		if c.err != nil {
 			t.Errorf("client %d, after %d visits: %v", i, c.visits, c.err)
 		}
-		for pid, n := range c.served {
-			served[pid] += n
-		}
 	}
-	for _, pid := range all[1:] {
-		if served[strconv.Itoa(pid)] == 0 {
-			t.Errorf("process %d served nobody", pid)
-		}
-	}
-	r.stop(addr, all[1:]...)
+	r.stop(addr, all...)
 	if _, err := os.Lstat(path); !os.IsNotExist(err) {
 		t.Errorf("the path is left behind: %v", err)
 	}
-	t.Log(served)
+}
+
+// A ledger knows how many answers each process has given.
+type ledger struct {
+	mu      sync.Mutex
+	grown   *sync.Cond
+	answers map[int]int
+	closed  bool // customers go home
+}
+
+func newLedger() *ledger {
+	l := &ledger{answers: make(map[int]int)}
+	l.grown = sync.NewCond(&l.mu)
+	return l
+}
+
+// add counts an answer, and reports whether another one is wanted.
+func (l *ledger) add(pid int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.answers[pid]++
+	l.grown.Broadcast()
+	return !l.closed
+}
+
+func (l *ledger) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.grown.Broadcast()
+}
+
+// await waits until a process has given so many answers. A crowd that hears
+// none ends the test.
+func (l *ledger) await(t *testing.T, pid, count int) {
+	t.Helper()
+	defer time.AfterFunc(patience, l.close).Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.answers[pid] < count {
+		if l.closed {
+			t.Fatalf("process %d gave %d answers, not %d", pid, l.answers[pid], count)
+		}
+		l.grown.Wait()
+	}
 }
 
 // A customer comes again and again, and asks a few times at each visit.
@@ -71,41 +108,36 @@ type customer struct {
 	network, addr string
 	from          net.Addr
 	visits        int
-	served        map[string]int
 	err           error
 }
 
-func (c *customer) visit(over *atomic.Bool) {
-	c.served = make(map[string]int)
-	for !over.Load() && c.err == nil {
-		c.err = c.once()
-		c.visits++
+func (c *customer) visit(served *ledger) {
+	for more := true; more && c.err == nil; c.visits++ {
+		more, c.err = c.once(served)
 	}
 }
 
-func (c *customer) once() error {
+func (c *customer) once(served *ledger) (more bool, err error) {
 	dialer := net.Dialer{LocalAddr: c.from, Timeout: patience}
 	conn, err := dialer.Dial(c.network, c.addr)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
-	first := ""
+	first := 0
 	for range 5 {
-		var pid string
+		var pid int
 		fmt.Fprintln(conn, "pid")
 		if _, err := fmt.Fscan(conn, &pid); err != nil {
-			return err
+			return false, err
 		}
-		if first != "" && pid != first {
-			return fmt.Errorf("served by %s, and then by %s", first, pid)
+		if first != 0 && pid != first {
+			return false, fmt.Errorf("served by %d, and then by %d", first, pid)
 		}
-		first = pid
-		c.served[pid]++
-		time.Sleep(time.Millisecond) // a client that thinks; upgrades must fall into visits
+		first, more = pid, served.add(pid)
 	}
-	return nil
+	return more, nil
 }
 
 // A session that is up when the process is replaced stays where it is.
@@ -206,6 +238,28 @@ func TestTheProgramIsLookedUpAgain(t *testing.T) {
 	}
 	next := r.upgrade(addr, "")
 	if file, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", next)); file != r.binary {
+		t.Errorf("runs %q, %v", file, err)
+	}
+	r.stop(addr, next)
+}
+
+// A version is often chosen by a link, which leads to the next one by now.
+func TestALinkIsFollowedAgain(t *testing.T) {
+	r := newRig(t, "tcp 127.0.0.1:0")
+	r.ownProgram()
+	first := r.binary
+	r.ownProgram()
+	second := r.binary
+	r.binary = filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(first, r.binary); err != nil {
+		t.Fatal(err)
+	}
+	_, addr := r.begin()
+	if err := errors.Join(os.Remove(r.binary), os.Symlink(second, r.binary)); err != nil {
+		t.Fatal(err)
+	}
+	next := r.upgrade(addr, "")
+	if file, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", next)); file != second {
 		t.Errorf("runs %q, %v", file, err)
 	}
 	r.stop(addr, next)

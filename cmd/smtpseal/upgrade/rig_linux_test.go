@@ -52,7 +52,7 @@ func (r *rig) configure(lines ...string) {
 // ownProgram gives the rig a copy of the program.
 func (r *rig) ownProgram() {
 	r.Helper()
-	text, err := os.ReadFile(r.binary)
+	text, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -111,6 +111,7 @@ func (r *rig) upgrade(addr, how string) (pid int) {
 	if err != nil {
 		r.Fatalf("not upgraded: %s\n%s", answer, r.log)
 	}
+	r.log.await(r.T, fmt.Sprintf("ready %d", pid)) // it has heard, too
 	return pid
 }
 
