@@ -49,6 +49,7 @@ func TestSessionLineInJSON(t *testing.T) {
 		"server_name": "mail.example.org", "helo": "client.example", "auth": "PLAIN",
 		"messages": 2.0, "bytes_in": 100.0, "bytes_out": 50.0,
 		"duration": 1.5, "handshake": 0.002, "dial": 0.00025,
+		"hint": record().Hint(),
 	} {
 		if line[key] != want {
 			t.Errorf("%s: %v (%T), want %v", key, line[key], line[key], want)
