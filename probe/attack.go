@@ -19,7 +19,7 @@ func (e *endpoint) http(ctx context.Context) finding {
 	}
 	defer c.close()
 	c.say("GET / HTTP/1.1\r\nHost: " + e.name + "\r\nConnection: close\r\n\r\nNOOP\r\n")
-	const remedy = "end such connections (Postfix: smtpd_forbidden_commands); smtpseal does"
+	const remedy = "end such connections (Postfix: smtpd_forbidden_commands)"
 	for range 6 { // a line each, and one to spare
 		r, err := c.hear()
 		var strange *noReplyError
@@ -27,7 +27,7 @@ func (e *endpoint) http(ctx context.Context) finding {
 		case errors.As(err, &strange):
 			return fail(remedy, "the server %s: a browser that was steered here would take it", err)
 		case err != nil:
-			return good("ended")
+			return good("")
 		case r.code == 250:
 			return note(remedy, "not ended: what a browser sends is taken for commands, if it looks like some")
 		}

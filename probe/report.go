@@ -30,7 +30,8 @@ type Endpoint struct {
 }
 
 // A Check is what one look has found. Title is how it should be, Detail how it
-// is and what that means, Remedy what to do about it: "" where all is well.
+// is and what that means, Remedy what to do about it. Where all is well there is no
+// remedy, and no detail if the title says it all.
 type Check struct {
 	ID     string `json:"id"`
 	Status Status `json:"status"`

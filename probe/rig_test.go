@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ var ports = map[string]string{"implicit": "465", "starttls": "587", "starttls-op
 // A rig is a server, DNS and web server of its domain, and what a probe has to
 // be told to find them.
 type rig struct {
+	mu      sync.Mutex // of records, policy and signed, which tests change
 	server  *faulty.Server
 	records map[string][]string
 	policy  string // at mta-sts, with CRLF; "" is 404
@@ -83,6 +85,8 @@ func (r *rig) dns(t *testing.T) string {
 }
 
 func (r *rig) answer(w dns.ResponseWriter, question *dns.Msg) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	reply := new(dns.Msg).SetReply(question)
 	reply.AuthenticatedData = r.signed
 	q := question.Question[0]
@@ -110,6 +114,8 @@ func (r *rig) web(t *testing.T) {
 	t.Helper()
 	name := "mta-sts." + faulty.Domain
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		switch {
 		case strings.HasPrefix(r.policy, "redirect "):
 			http.Redirect(w, q, strings.TrimPrefix(r.policy, "redirect "), http.StatusFound)

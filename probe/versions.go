@@ -47,7 +47,7 @@ func refuses(version uint16) func(*endpoint, context.Context) finding {
 		case !refusal(err):
 			return unknown(err)
 		}
-		return good("refused")
+		return good("")
 	}
 }
 
@@ -98,7 +98,7 @@ func (e *endpoint) offered(ctx context.Context, these func(*tls.CipherSuite) boo
 	case !refusal(err):
 		return unknown(err)
 	}
-	return good("refused")
+	return good("")
 }
 
 // alpn does what a browser does that was steered here (the ALPACA attack): it
@@ -109,7 +109,7 @@ func (e *endpoint) alpn(ctx context.Context) finding {
 	const remedy = "refuse clients whose ALPN protocols do not include smtp; smtpseal does"
 	switch {
 	case errors.As(err, &refused) || refusal(err):
-		return good("refused")
+		return good("")
 	case err != nil:
 		return unknown(err)
 	case state.NegotiatedProtocol == "":

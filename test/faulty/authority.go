@@ -46,9 +46,6 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
-// PEM is the root for a file.
-func (a *Authority) Root() *x509.Certificate { return a.root }
-
 // Leaf signs a certificate, chain and all.
 func (a *Authority) Leaf(t testing.TB, change func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
@@ -66,18 +63,13 @@ func (a *Authority) leaf(t testing.TB, key crypto.Signer, change func(*x509.Cert
 	return tls.Certificate{Certificate: [][]byte{leaf.Raw, a.between.Raw}, PrivateKey: key, Leaf: leaf}
 }
 
-// OCSP answers for a leaf. What the template leaves out is good and fresh.
-func (a *Authority) OCSP(t testing.TB, leaf *x509.Certificate, template ocsp.Response) []byte {
-	t.Helper()
+// Sign answers by OCSP for a leaf. What the template leaves out is good and fresh.
+func (a *Authority) Sign(leaf *x509.Certificate, template ocsp.Response) ([]byte, error) {
 	template.SerialNumber = leaf.SerialNumber
 	if template.ThisUpdate.IsZero() {
 		template.ThisUpdate, template.NextUpdate = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	}
-	der, err := ocsp.CreateResponse(a.between, a.between, template, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
+	return ocsp.CreateResponse(a.between, a.between, template, a.key)
 }
 
 func newKey(t testing.TB, isRSA bool) crypto.Signer {

@@ -76,6 +76,13 @@ func (s *Server) Roots() *x509.CertPool { return s.Authority.Pool() }
 // Certificate is the leaf that it serves.
 func (s *Server) Certificate() *x509.Certificate { return s.tls.Certificates[0].Leaf }
 
+// VerifyOptions are what the chain of a right server can be verified by.
+func (s *Server) VerifyOptions() x509.VerifyOptions {
+	between := x509.NewCertPool()
+	between.AddCert(s.Authority.between)
+	return x509.VerifyOptions{Roots: s.Roots(), Intermediates: between}
+}
+
 // Delivered are the messages that it took.
 func (s *Server) Delivered() []string {
 	s.mu.Lock()

@@ -32,6 +32,7 @@ func (s *Server) prepare(config Config, root string) error {
 		"conf/main.cf":         s.mainCF(config, root) + config.Main,
 		"conf/master.cf":       master + config.Master,
 		"conf/sasl/smtpd.conf": s.smtpdConf(),
+		"conf/chain.pem":       string(config.Chain),
 		"log":                  "", // or postlogd makes it, readable by root only
 	} {
 		path := filepath.Join(s.dir, name)
@@ -129,11 +130,12 @@ func (s *Server) masterCF(services []Service) (string, error) {
 		if service.SASL {
 			text.WriteString("  -o smtpd_sasl_auth_enable=yes\n")
 		}
-		for _, option := range service.Options {
+		for _, option := range append(s.tlsOptions(service.TLS), service.Options...) {
 			fmt.Fprintf(&text, "  -o %s\n", option)
 		}
 	}
-	text.WriteString(`postlog   unix-dgram n - n - 1 postlogd
+	text.WriteString(`tlsmgr    unix  - - n 1000? 1 tlsmgr
+postlog   unix-dgram n - n - 1 postlogd
 cleanup   unix  n - n - 0 cleanup
 qmgr      unix  n - n 300 1 qmgr
 rewrite   unix  - - n - - trivial-rewrite
@@ -151,6 +153,27 @@ anvil     unix  - - n - 1 anvil
 showq     unix  n - n - - showq
 `)
 	return text.String(), nil
+}
+
+// tlsOptions are what Postfix needs to end TLS itself, as it should be done: no
+// old versions, no AUTH in clear, no bare line ends.
+func (s *Server) tlsOptions(mode string) []string {
+	if mode == "" {
+		return nil
+	}
+	level := "encrypt"
+	if mode == "starttls-optional" {
+		level = "may"
+	}
+	options := []string{
+		"smtpd_tls_chain_files=" + filepath.Join(s.dir, "conf/chain.pem"), "smtpd_tls_security_level=" + level,
+		"smtpd_tls_auth_only=yes", "smtpd_tls_protocols=>=TLSv1.2", "smtpd_tls_mandatory_protocols=>=TLSv1.2",
+		"smtpd_tls_exclude_ciphers=kRSA", "smtpd_forbid_bare_newline=normalize",
+	}
+	if mode == "implicit" {
+		options = append(options, "smtpd_tls_wrappermode=yes")
+	}
+	return options
 }
 
 func (s *Server) smtpdConf() string {

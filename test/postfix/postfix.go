@@ -41,6 +41,7 @@ type Config struct {
 	Master    string            // further lines of master.cf
 	Users     map[string]string // user@example.test to password, for services with SASL
 	SizeLimit int64             // message_size_limit; 0: none
+	Chain     []byte            // PEM of key and certificates, for services with TLS
 	Wait      time.Duration     // bound of every wait of a test; default 20 s
 }
 
@@ -50,6 +51,7 @@ type Service struct {
 	Host    string   // default 127.0.0.1
 	Proxy   bool     // a PROXY header must come first
 	SASL    bool     // offers AUTH PLAIN LOGIN CRAM-MD5, with no regard to TLS
+	TLS     string   // "implicit", "starttls" or "starttls-optional", by Postfix itself; "": none
 	Options []string // further "parameter=value" for this service
 }
 
