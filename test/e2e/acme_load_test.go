@@ -143,7 +143,7 @@ func (r loadRig) up() {
 func (r loadRig) renewed() []entry { return r.all("certificate renewed") }
 
 // failed are those of attempts that failed.
-func (r loadRig) failed() []entry { return r.all(notObtained) }
+func (r loadRig) failed() []entry { return r.all(notRenewed) }
 
 // renew asks for a renewal until there is one.
 func (r loadRig) renew() {

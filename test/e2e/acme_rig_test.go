@@ -132,8 +132,12 @@ func (s site) runFile(t *testing.T, path string, addrs map[string]string) *proce
 	return p
 }
 
-// notObtained is what the log says of an attempt that failed.
-const notObtained = "certificate not obtained: the last good one is served, if there is one"
+// What the log says of an attempt that failed, without a certificate to serve
+// and with one.
+const (
+	notObtained = "certificate not obtained: there is none to serve yet"
+	notRenewed  = "certificate not renewed: the one in use is served"
+)
 
 // hup asks for an attempt now, whatever the back-off says.
 func (p *process) hup() { p.command.Process.Signal(syscall.SIGHUP) }
