@@ -19,9 +19,10 @@ func plain(err error, name, challenge string) error {
 	if strings.Contains(text, "solving challenge") && challenge != "" {
 		text = challenge + ": " + text
 	}
+	bare := strings.TrimPrefix(name, "*.")
 	text = strings.NewReplacer(
-		"["+name+"] ", "",
-		"solving challenge: "+name+": ", "",
+		"["+name+"] ", "", "["+bare+"] ", "",
+		"solving challenge: "+name+": ", "", "solving challenge: "+bare+": ", "",
 		"solving challenges: ", "",
 		"presenting for challenge: ", "",
 		"waiting for solver certmagic.solverWrapper to be ready: ", "",

@@ -87,6 +87,17 @@ func TestFailuresAreSaidPlainlyWithTheirRemedy(t *testing.T) {
 	}
 }
 
+func TestPlainNamesAWildcardOnce(t *testing.T) {
+	err := errors.New("[*.example.org] solving challenge: *.example.org: [*.example.org] authorization failed: HTTP 403 x (ca=https://ca/dir)")
+	bare := errors.New("[*.example.org] solving challenge: example.org: [example.org] authorization failed: HTTP 403 x (ca=https://ca/dir)")
+	for _, err := range []error{err, bare} {
+		got := plain(err, "*.example.org", "dns-01")
+		if got.Error() != "dns-01: authorization failed: HTTP 403 x" || !errors.Is(got, err) {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
 func TestRemedies(t *testing.T) {
 	for text, want := range map[string]string{
 		"storage: lock x: connection refused":                                "look at the storage",
