@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"net/url"
 	"path/filepath"
 	"strings"
 
@@ -20,6 +22,17 @@ func readHook(v value, a *ACME) {
 		return
 	}
 	v.command(&a.OnEvent.Command, example)
+}
+
+// warnings: what the hook is told is no secret, but who is between could keep it
+// from being told that a certificate ends.
+func (h Hook) warnings() []string {
+	u, err := url.Parse(h.URL)
+	if err != nil || u.Scheme != "http" || !isPublicName(u.Hostname()) {
+		return nil
+	}
+	return []string{fmt.Sprintf("acme.on_event: http without TLS to %s, so anybody on the way can read or drop what it is told. "+
+		"Write https://, or an address in your own network", quote(u.Hostname()))}
 }
 
 // command reads a program and its arguments as a list, or a program alone. No

@@ -16,6 +16,7 @@ func (c *Config) certificateWarnings() []string {
 	if c.ByACME() {
 		all = append(all, c.acmeWarnings()...)
 	}
+	all = append(all, c.ACME.OnEvent.warnings()...)
 	var literal, masked []string
 	for _, s := range c.secrets() {
 		if s.masked() {

@@ -38,6 +38,15 @@ func TestCertificateWarnings(t *testing.T) {
 		{"what smtpseal config has printed", "certificates: [{names: [localhost], internal: true}]\nstorage: {type: redis, url: \"********\", encryption_key: \"********\"}",
 			[][]string{{"storage.url, storage.encryption_key: masked", "asterisks"}}},
 		{"storage without encryption", "certificates: [{names: [localhost], internal: true}]\nstorage: {type: kubernetes}", nil},
+		{"events by TLS", names + email + `, on_event: "https://example.org/hook"}`, nil},
+		{"events to this machine", names + email + `, on_event: "http://127.0.0.1:8080/hook"}`, nil},
+		{"events within a network", names + email + `, on_event: "http://alerts/hook"}`, nil},
+		{"events within a network by address", names + email + `, on_event: "http://[fd00::1]/hook"}`, nil},
+		{"events by a program", names + email + `, on_event: /usr/bin/true}`, nil},
+		{"events in clear", names + email + `, on_event: "http://hooks.example.org/hook?token=1"}`,
+			[][]string{{`acme.on_event: http without TLS to "hooks.example.org"`, "https://"}}},
+		{"events in clear, without ACME", "certificates: [{cert_file: a, key_file: b}]\nacme: {on_event: \"http://192.0.2.1/\"}",
+			[][]string{{`"192.0.2.1"`}}},
 		{"no look at DNS", names + email + `, challenges: [dns-01], dns: {provider: cloudflare, api_token: x, propagation_timeout: -1s}}`, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
