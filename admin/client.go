@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"syscall"
 	"time"
 )
@@ -20,7 +22,7 @@ type Client struct {
 	Addr    string // as in admin.listen: host:port, or a path
 }
 
-// ErrNobody is within an error if nobody answers on the address: the process
+// ErrNobody is wrapped by an error if nobody answers on the address: the process
 // does not run, or has just ended.
 var ErrNobody = errors.New("nobody answers")
 
@@ -91,32 +93,42 @@ func (c *Client) Renew(ctx context.Context, name string) error {
 	return nil
 }
 
-// ask sends one request on a connection of its own.
+// ask sends one request on a connection of its own. It does without an
+// http.Transport, which writes to standard error if an SMTP server greets it.
 func (c *Client) ask(ctx context.Context, method, path string) (code int, text []byte, err error) {
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return 0, nil, c.explain(ctx, err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })() // wakes what waits
 	// Whatever the address is called here, localhost is always one of its names.
 	request, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, nil)
 	if err != nil {
 		return 0, nil, err
 	}
+	request.Close = true
 	request.Header.Set(RequestHeader, "1")
-	transport := &http.Transport{DialContext: c.dial, DisableKeepAlives: true}
-	response, err := transport.RoundTrip(request)
+	if err := request.Write(conn); err != nil {
+		return 0, nil, c.explain(ctx, err)
+	}
+	response, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxAnswer)), request)
 	if err != nil {
-		return 0, nil, c.explain(err)
+		return 0, nil, c.explain(ctx, err)
 	}
 	defer response.Body.Close()
 	if response.Header.Get("Server") != serverName {
-		return 0, nil, c.stranger()
+		return 0, nil, fmt.Errorf("ask %s: whoever listens there is not smtpseal: look at admin.listen of its configuration", c.Addr)
 	}
-	text, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	text, err = io.ReadAll(response.Body)
 	if err != nil {
-		return 0, nil, c.explain(err)
+		return 0, nil, c.explain(ctx, err)
 	}
 	return response.StatusCode, text, nil
 }
 
 // dial connects. A listener on every address is asked on loopback.
-func (c *Client) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: dialTimeout}
 	addr := c.Addr
 	if host, port, err := net.SplitHostPort(addr); c.Network != "unix" && err == nil {
@@ -128,24 +140,19 @@ func (c *Client) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 }
 
 // explain makes an error of the network one that says what to do.
-func (c *Client) explain(err error) error {
-	var dial *net.OpError
-	var late interface{ Timeout() bool }
+func (c *Client) explain(ctx context.Context, err error) error {
+	var network *net.OpError
 	switch {
-	case errors.Is(err, context.Canceled):
-		return err
-	case errors.As(err, &dial) && dial.Op == "dial":
-		return fmt.Errorf("ask %s: %w (%v): is smtpseal running, and is this the admin.listen of its configuration?", c.Addr, ErrNobody, dial.Err)
-	case errors.As(err, &late) && late.Timeout():
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err()
+	case errors.As(err, &network) && network.Op == "dial":
+		return fmt.Errorf("ask %s: %w (%v): is smtpseal running, and is this the admin.listen of its configuration?", c.Addr, ErrNobody, network.Err)
+	case errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
 		return fmt.Errorf("ask %s: no answer in time: is this smtpseal's admin listener? If it is, its log says what it is busy with", c.Addr)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return fmt.Errorf("ask %s: %w any more: the connection was closed in mid-answer; if smtpseal was just ending, that is all", c.Addr, ErrNobody)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return fmt.Errorf("ask %s: %w any more: the connection was closed before an answer; if smtpseal was just ending, that is all", c.Addr, ErrNobody)
 	}
 	return fmt.Errorf("ask %s: %w: is this smtpseal's admin listener?", c.Addr, err)
-}
-
-func (c *Client) stranger() error {
-	return fmt.Errorf("ask %s: whoever listens there is not smtpseal: look at admin.listen of its configuration", c.Addr)
 }
 
 // read takes an answer with one of the codes apart; others carry a text for

@@ -75,9 +75,14 @@ func bytesText(n int64) string {
 }
 
 // moment is a time as people say it, with the exact one behind it.
-func moment(now, t time.Time) template.HTML {
-	exact := template.HTMLEscapeString(t.UTC().Format(time.RFC3339))
-	return template.HTML(`<time datetime="` + exact + `" title="` + exact + `">` + ago(t.Sub(now)) + "</time>")
+func moment(now, t time.Time) template.HTML { return exactly(t, ago(t.Sub(now))) }
+
+// lasting is how long ago a time is.
+func lasting(now, t time.Time) template.HTML { return exactly(t, span(max(0, now.Sub(t)))) }
+
+func exactly(t time.Time, text string) template.HTML {
+	exact := t.UTC().Format(time.RFC3339)
+	return template.HTML(`<time datetime="` + exact + `" title="` + exact + `">` + text + "</time>")
 }
 
 // ago is a difference to now, rounded as people would.
@@ -90,8 +95,6 @@ func ago(d time.Duration) string {
 	}
 	return "in " + span(d)
 }
-
-func uptime(now, started time.Time) string { return span(max(0, now.Sub(started))) }
 
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
@@ -106,8 +109,17 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d/day))
 }
 
-// words makes a name of ours one for people: client_closed.
-func words(name string) string { return strings.ReplaceAll(name, "_", " ") }
+// words makes a name of ours one for people: tls_failed is TLS failed.
+func words(name string) string {
+	all := strings.Split(name, "_")
+	for i, word := range all {
+		switch word {
+		case "tls", "starttls", "proxy", "bdat":
+			all[i] = strings.ToUpper(word)
+		}
+	}
+	return strings.Join(all, " ")
+}
 
 // An entry is one of a map, in an order that does not change from one look to
 // the next.

@@ -56,7 +56,7 @@ func (s *Status) verdict() (Mail, string) {
 	case len(cut) == len(s.Listeners):
 		return MailStopped, "Mail does not flow: " + why
 	case len(cut) > 0:
-		return MailImpaired, "Mail does not flow on " + strings.Join(cut, ", ") + ": " + why
+		return MailImpaired, "Mail does not flow on " + and(cut) + ": " + why
 	}
 	return s.worry()
 }
@@ -69,6 +69,15 @@ func left(sessions int) string {
 		return "1 session left"
 	}
 	return fmt.Sprintf("%d sessions left", sessions)
+}
+
+// and joins names as in a sentence.
+func and(names []string) string {
+	last := len(names) - 1
+	if last < 1 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
 // because is what follows a claim that the reasons are for.

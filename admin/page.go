@@ -23,7 +23,7 @@ var pageJS string
 // or not there.
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"number": number, "labels": labels, "bytes": bytesText, "count": count, "moment": moment,
-	"uptime": uptime, "phases": phases, "outcomes": outcomes, "kinds": kinds, "words": words,
+	"lasting": lasting, "phases": phases, "outcomes": outcomes, "kinds": kinds, "words": words,
 	"icon": icon, "total": total[int],
 }).Parse(pageHTML))
 
@@ -73,6 +73,25 @@ const (
 	bad  = "bad"
 	dim  = "dim" // nothing is known
 )
+
+// Doing is the state in a word that is not taken for readiness.
+func (v view) Doing() string {
+	if v.State == Ready {
+		return "serving"
+	}
+	return string(v.State)
+}
+
+// Icon is for the browser's tab: how it is, by colour and by shape, also when
+// another tab is being looked at.
+func (v view) Icon() template.URL {
+	picture := map[Mail]string{
+		MailFlows:    `<circle cx='8' cy='8' r='7' fill='%231f8f55'/>`,
+		MailImpaired: `<path d='M8 1l7.5 14H.5z' fill='%23d98c00'/>`,
+		MailStopped:  `<path d='M1 1h14v14H1z' fill='%23c4202f'/>`,
+	}[v.Mail]
+	return template.URL("data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'>" + picture + "</svg>")
+}
 
 // icon is a shape for a mark.
 func icon(mark string) string {

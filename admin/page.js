@@ -39,6 +39,7 @@ async function refresh() {
   if (shown.dataset.build !== main.dataset.build) return location.reload(); // an upgrade
   become(shown, main);
   document.title = next.title;
+  become(document.querySelector("link[rel=icon]"), next.querySelector("link[rel=icon]"));
   since = null;
   lost.hidden = true;
   document.body.className = "";

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -166,7 +167,8 @@ func (s Status) complete() Status {
 	s.Failures = orEmpty(s.Failures)
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
-		l.Addresses, l.Handshakes = orEmpty(l.Addresses), orEmpty(l.Handshakes)
+		l.Addresses, l.Handshakes = orEmpty(l.Addresses), orEmpty(slices.Clone(l.Handshakes))
+		slices.SortFunc(l.Handshakes, newestTLS) // or the page would shuffle its rows
 		l.Sessions, l.Ended = orNone(l.Sessions), orNone(l.Ended)
 	}
 	for i := range s.Backends {
@@ -185,6 +187,10 @@ func (s Status) complete() Status {
 	}
 	s.Mail, s.Headline = s.headline()
 	return s
+}
+
+func newestTLS(a, b Handshakes) int {
+	return cmp.Or(-cmp.Compare(a.Version, b.Version), -cmp.Compare(a.Result, b.Result))
 }
 
 func orEmpty[T any](list []T) []T {

@@ -85,7 +85,8 @@ func privateLibraries(root string) []string {
 // unpacked, without a configuration in /etc.
 func writeFonts(dir, root string) error {
 	text := fmt.Sprintf(`<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
-<fontconfig><dir>/usr/share/fonts</dir><dir>%s/usr/share/fonts</dir><cachedir>%s/fonts</cachedir></fontconfig>
+<fontconfig><dir>/usr/share/fonts</dir><dir>%s/usr/share/fonts</dir><cachedir>%s/fonts</cachedir>
+<match target="pattern"><edit name="family" mode="append" binding="weak"><string>DejaVu Sans</string></edit></match></fontconfig>
 `, root, dir)
 	return os.WriteFile(filepath.Join(dir, "fonts.conf"), []byte(text), 0o600)
 }
