@@ -273,6 +273,26 @@ func expectOption(t *testing.T, of any, get func(int) (int, error), want int) {
 	})
 }
 
+// A shell between two processes passes pipes of its own, and old variables.
+func TestAnotherPipeIsNoProof(t *testing.T) {
+	env := give(t, "x", listen(t, "tcp", "127.0.0.1:0"))
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if err := unix.Dup3(int(w.Fd()), place+1, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(place + 1)
+	env[listenPID], env[upgradePipe] = "", "1"
+	s, err := inherit(env, 7, place)
+	if err != nil || len(s.all) > 0 || s.says != nil {
+		t.Errorf("%v, %v", s, err)
+	}
+}
+
 // paired are sockets of a process that replaces another, and that one's ends.
 func paired(t *testing.T, env map[string]string) (s *Sockets, says, heard *os.File) {
 	t.Helper()
@@ -310,12 +330,16 @@ func TestPathsAreUnlinkedByWhoeverServes(t *testing.T) {
 		sockets[name] = listen(t, "unix", filepath.Join(dir, name))
 		sockets[name].(*net.UnixListener).SetUnlinkOnClose(false)
 	}
-	env := give(t, Name("unix", dir+"/taken")+":"+Name("unix", dir+"/dropped")+":unit",
-		sockets["taken"], sockets["dropped"], sockets["systemd"])
+	tcp := listen(t, "tcp", "127.0.0.1:0")
+	env := give(t, Name("unix", dir+"/taken")+":"+Name("unix", dir+"/dropped")+":unit:"+Name("tcp", "x"),
+		sockets["taken"], sockets["dropped"], sockets["systemd"], tcp)
 	s, says, heard := paired(t, env)
 	taken, unit := s.Take("unix", dir+"/taken"), s.Named("unit")[0]
-	if unused := s.Close(); len(unused) != 1 || !strings.HasSuffix(unused[0], "(unix "+dir+"/dropped)") {
+	if unused := s.Close(); len(unused) != 2 || !strings.HasSuffix(unused[0], "(unix "+dir+"/dropped)") {
 		t.Error(unused)
+	}
+	if _, err := s.all[3].Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a socket without a path waits, too: %v", err)
 	}
 	expectFiles(t, dir, "dropped", "systemd", "taken")
 	heard.Close()

@@ -17,8 +17,8 @@ func at(network, addr string, waiting []*socket) *socket {
 		})
 	}
 	want, err := net.ResolveTCPAddr(network, addr)
-	if err != nil || want.Port == 0 {
-		return nil // port 0 is any port, so none is it
+	if err != nil {
+		return nil
 	}
 	if found := first(waiting, func(have net.Addr) bool { return sameTCP(have, want) }); found != nil || want.IP != nil {
 		return found
