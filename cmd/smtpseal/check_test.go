@@ -189,13 +189,13 @@ func TestPlaceIsTheLineOfAnItem(t *testing.T) {
 		item int
 		want int
 	}{{"certificates", 0, 3}, {"certificates", 1, 5}, {"certificates", 2, 6}, {"other", 1, 9},
-		{"certificates", 3, 0}, {"none", 0, 0}} {
-		if got := place(file, c.list, c.item); got != c.want {
+		{"certificates", 3, 2}, {"none", 0, 0}} {
+		if got := place(file, fmt.Sprintf("%s[%d]", c.list, c.item)); got != c.want {
 			t.Errorf("%s[%d]: line %d, want %d", c.list, c.item, got, c.want)
 		}
 	}
-	for _, text := range []string{"", "- a\n", "{", "certificates: 7\n"} {
-		if got := place(write(t, "x.yaml", text), "certificates", 0); got != 0 {
+	for _, text := range []string{"", "- a\n", "{", "[certificates]"} {
+		if got := place(write(t, "x.yaml", text), "certificates[0]"); got != 0 {
 			t.Errorf("%q: line %d", text, got)
 		}
 	}
