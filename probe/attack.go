@@ -99,11 +99,11 @@ func (e *endpoint) openRelay(ctx context.Context) finding {
 		return fail("tell the server who its clients are (PROXY protocol: smtpseal recipe), and take the proxy's address out of its trusted networks (Postfix: mynetworks); until then close the port",
 			"accepted with %s: an open relay, which spammers find within hours", r)
 	case err != nil:
-		return good("the server hung up")
+		return good("the server hangs up")
 	case r.code/100 == 4:
 		return warn("try again later, or from another address", "put off with %s", r)
 	}
-	return good("refused with %s", r)
+	return good("%s", r)
 }
 
 // asksRelay returns the reply that decided.

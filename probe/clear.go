@@ -87,13 +87,13 @@ func (e *endpoint) authBefore(context.Context) finding {
 	}
 	r, err := e.visit.ask("AUTH PLAIN")
 	if err != nil {
-		return good("hidden; the server hung up when asked for it")
+		return good("the server hangs up when asked for it")
 	}
 	if r.code == 334 || r.good() {
 		e.visit.ask("*") // RFC 4954 section 4: never mind
 		return fail(authRemedy, "hidden, but a client that asks for it in clear hears %s", r)
 	}
-	return good("hidden, and refused with %d", r.code)
+	return good("%s", r)
 }
 
 // mailBefore uses a connection of its own if the other was closed.
@@ -110,12 +110,12 @@ func (e *endpoint) mailBefore(ctx context.Context) finding {
 	}
 	switch {
 	case err != nil:
-		return good("the server hung up")
+		return good("the server hangs up")
 	case r.good():
 		return fail("require TLS on this port (Postfix: smtpd_tls_security_level = encrypt); if it is meant for mail from other servers: --mode starttls-optional",
 			"accepted in clear with %s: mail can be read on the way", r)
 	case r.code/100 == 4:
 		return warn("answer 530 5.7.0", "put off with %s, so clients try again in clear and do not learn that they need TLS", r)
 	}
-	return good("refused with %d", r.code)
+	return good("%s", r)
 }

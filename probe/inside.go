@@ -65,12 +65,12 @@ func (e *endpoint) startTLSInside(context.Context) finding {
 	case offered:
 		return fail(remedy, "offered again inside TLS")
 	case err != nil:
-		return good("not offered; the server hung up when asked for it")
+		return good("the server hangs up when asked for it")
 	case r.code == 220:
 		return fail(remedy, "not offered, but begun when asked for: %s", r)
 	}
 	e.visit.say("QUIT\r\n")
-	return good("not offered, and refused with %d", r.code)
+	return good("%s", r)
 }
 
 // trusted are extensions for hosts that the server trusts. A proxy's own
@@ -106,11 +106,11 @@ func (e *endpoint) claims(ctx context.Context) finding {
 	r, err := c.ask("XCLIENT ADDR=192.0.2.1 NAME=[UNAVAILABLE]")
 	switch {
 	case err != nil:
-		return good("the server hung up on XCLIENT")
+		return good("the server hangs up on XCLIENT")
 	case r.good():
 		return fail(trustedRemedy, "XCLIENT was taken (%s): whoever uses it has any address, a trusted one among them", r)
 	}
-	return good("XCLIENT is refused with %d", r.code)
+	return good("XCLIENT: %s", r)
 }
 
 // endToEnd looks for what is a promise about TLS itself, which a server behind

@@ -15,7 +15,7 @@ func TestWrongUsageIsTwoAndSaysWhereToLook(t *testing.T) {
 		{"", "no command given; try: smtpseal demo\n  see: smtpseal --help"},
 		{"rnu", "unknown command \"rnu\"; did you mean \"run\"?\n  see: smtpseal --help"},
 		{"frobnicate", "unknown command \"frobnicate\"\n  see: smtpseal --help"},
-		{"probe example.org", "unknown command \"probe\"\n  see: smtpseal --help"},
+		{"probes example.org", "unknown command \"probes\"; did you mean \"probe\"?\n  see: smtpseal --help"},
 		{"--frob", "unknown flag: --frob\n  see: smtpseal --help"},
 		{"run --frob", "unknown flag: --frob\n  see: smtpseal run --help"},
 		{"run -z", "unknown shorthand flag: 'z' in -z\n  see: smtpseal run --help"},
@@ -81,7 +81,7 @@ func TestBadConfigurationIsOneAndSaysWhatToWrite(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, topic := range []string{"", "run", "check", "config", "recipe", "demo", "version", "completion", "man", "help"} {
+	for _, topic := range []string{"", "run", "check", "config", "recipe", "demo", "probe", "version", "completion", "man", "help"} {
 		args := append([]string{"help"}, strings.Fields(topic)...)
 		code, stdout, stderr := command(args...)
 		if code != 0 || stderr != "" {
