@@ -149,6 +149,15 @@ func (c Certificate) Word() string {
 	return "valid"
 }
 
+// Days are those that are left, or have passed since its end.
+func (c Certificate) Days() string {
+	n := max(c.DaysLeft, -c.DaysLeft)
+	if n == 1 {
+		return "1 day"
+	}
+	return count(n) + " days"
+}
+
 // Alone reports whether a certificate is the only one for its first name, so
 // that what is shown of it is what the metrics say of the name.
 func (v view) Alone(c Certificate) bool {

@@ -20,10 +20,11 @@ type Look struct {
 	NoScript      bool
 }
 
-// A Tab is one page. It ends with the test.
+// A Tab is one page. It ends with the test, or before by Close.
 type Tab struct {
 	pipe    *pipe
 	session string
+	context string // its own cookies and caches
 
 	mu         sync.Mutex
 	requests   []string
@@ -56,7 +57,7 @@ func (b *Browser) open(look Look) (*Tab, error) {
 	if err := b.pipe.call("", "Target.attachToTarget", object{"targetId": target.TargetID, "flatten": true}, &attached); err != nil {
 		return nil, err
 	}
-	tab := &Tab{pipe: b.pipe, session: attached.SessionID}
+	tab := &Tab{pipe: b.pipe, session: attached.SessionID, context: context.BrowserContextID}
 	b.pipe.listen(tab.session, tab.hear)
 	return tab, tab.prepare(look)
 }
@@ -78,6 +79,14 @@ func (t *Tab) prepare(look Look) error {
 		t.do("Emulation.setEmulatedMedia", object{"features": []object{{"name": "prefers-color-scheme", "value": scheme}}}),
 		t.do("Emulation.setScriptExecutionDisabled", object{"value": look.NoScript}),
 	)
+}
+
+// Close ends the tab.
+func (t *Tab) Close(tb testing.TB) {
+	tb.Helper()
+	if err := t.pipe.call("", "Target.disposeBrowserContext", object{"browserContextId": t.context}, nil); err != nil {
+		tb.Errorf("chromium: close: %v", err)
+	}
 }
 
 func (t *Tab) do(method string, params any) error { return t.pipe.call(t.session, method, params, nil) }
