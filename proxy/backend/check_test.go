@@ -71,6 +71,12 @@ func TestCheck(t *testing.T) {
 		{"no QUIT", play(greeted, known, "500 what?\r\n"), Off, "QUIT: 500 what?", "log", true},
 		{"closes at QUIT", play(greeted, known), Off, "QUIT: the connection was closed", "log", true},
 
+		{"silent at EHLO", func(_ net.Conn, say func(string, ...any), hear func() string) {
+			hear()
+			say(greeted)
+			silent(nil, say, hear)
+		}, V2, "EHLO: no answer in time", "log", false},
+
 		// A header where none is expected, or another.
 		{"wants no v2", play(""), V2, "greeting: the connection was closed", "does not expect a PROXY v2 header", false},
 		{"answers the v1 line first", play("", greeted, "500 what?\r\n", known, bye), V1, "EHLO: 500 what?", "does not expect a PROXY v1 header", true},

@@ -3,12 +3,12 @@ package backend
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,7 +51,7 @@ func (n *site) DialContext(ctx context.Context, _, addr string) (net.Conn, error
 	case !ok:
 		m = well
 	case m == nil:
-		return nil, errors.New("dial tcp: connection refused")
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
 	ours, theirs := net.Pipe()
 	n.sessions.Go(func() {
@@ -203,9 +203,12 @@ func TestWatch(t *testing.T) {
 		all = n.dials("one")
 		gaps(t, last, all[:3], 30*s, 3*s, 3*s)
 		w.tells("one down")
-		if state := b.State()[0]; b.Up() || state.Since != all[2] || state.Error != "dial tcp: connection refused" {
+		if state := b.State()[0]; b.Up() || state.Since != all[2] || state.Error != "dial tcp: connection refused" || state.Hint == "" {
 			t.Errorf("%+v", state)
 		}
+		last = all[len(all)-1] // nobody hears of these checks, so they go on
+		time.Sleep(60 * s)
+		gaps(t, last, n.dials("one")[:19], slices.Repeat([]time.Duration{3 * s}, 19)...)
 		n.set("one", well) // started again
 		time.Sleep(7 * s)
 		w.tells("one up")
@@ -214,6 +217,17 @@ func TestWatch(t *testing.T) {
 		}
 		w.end()
 	})
+}
+
+func TestSoon(t *testing.T) {
+	for interval, want := range map[time.Duration]time.Duration{
+		time.Hour: 6 * time.Minute, 30 * time.Second: 3 * time.Second, 10 * time.Second: time.Second,
+		5 * time.Second: time.Second, time.Second: time.Second, 20 * time.Millisecond: 20 * time.Millisecond,
+	} {
+		if got := (Health{Interval: interval}).soon(&state{}); got != want {
+			t.Errorf("%v of %v, want %v", got, interval, want)
+		}
+	}
 }
 
 // A server that answers, but badly, may write a warning for each check: the
@@ -235,6 +249,25 @@ func TestWatchIsQuietWithWhoIsDown(t *testing.T) {
 		time.Sleep(34 * s)
 		gaps(t, last, n.dials("one")[:2], 30*s, 3*s)
 		w.tells("one up")
+
+		// That pace is forgotten with it, and by a session that succeeds.
+		n.set("one", says("421 4.3.2 busy\r\n"))
+		b.Served(b.Servers[0]) // no check for a while
+		time.Sleep(5 * s)
+		last = time.Now()
+		n.dials("one")
+		for range 3 {
+			b.Failed(b.Servers[0], errSeen)
+		}
+		time.Sleep(80 * s)
+		gaps(t, last, n.dials("one"), 0, 3*s, 6*s, 12*s, 24*s, 30*s)
+		w.tells("one down")
+		n.set("one", well)
+		b.Served(b.Servers[0])
+		w.tells("one up")
+		if all := n.dials("one"); len(all) != 1 {
+			t.Errorf("%d checks", len(all))
+		}
 		w.end()
 	})
 }
