@@ -103,7 +103,7 @@ func (b *Backend) Failed(server Server, err error) {
 	if b.Health.Interval <= 0 {
 		return
 	}
-	cause, hint := printable(err.Error()), b.hint(err)
+	cause, hint := printable(err.Error(), maxError), b.hint(err)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.begin()

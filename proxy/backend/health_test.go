@@ -118,7 +118,7 @@ func TestOfAStrangeServerNothingIsKept(t *testing.T) {
 func TestErrorsAreBounded(t *testing.T) {
 	b := &Backend{Servers: servers("one"), Health: Health{Interval: time.Second}}
 	b.Failed(b.Servers[0], errors.New(strings.Repeat("é\r\n\x1b[31m\u202e", 1000)))
-	if got := b.State()[0].Error; len(got) > maxWords+10 || strings.ContainsAny(got, "\r\n\x1b\u202e") {
+	if got := b.State()[0].Error; len(got) > maxError || strings.ContainsAny(got, "\r\n\x1b\u202e") {
 		t.Errorf("%q", got)
 	}
 }

@@ -16,7 +16,8 @@ import (
 const (
 	maxLine  = 4 << 10  // octets of a reply's line
 	maxReply = 32 << 10 // octets of a reply
-	maxWords = 200      // octets of it, or of another error, that are quoted
+	maxWords = 200      // octets of it that are quoted
+	maxError = 512      // octets of an error, which may give advice as well
 )
 
 func (d *dialogue) ask(command string) (code int, words string, err error) {
@@ -47,10 +48,10 @@ func (d *dialogue) reply() (code int, words string, err error) {
 		text := strings.TrimRight(string(line), "\r\n")
 		this, last, ok := replyCode(text)
 		if !ok || code != 0 && this != code {
-			return 0, "", fmt.Errorf("%w: %s", errAlien, printable(text))
+			return 0, "", fmt.Errorf("%w: %s", errAlien, printable(text, maxWords))
 		}
 		if code == 0 {
-			code, words = this, printable(text)
+			code, words = this, printable(text, maxWords)
 		}
 		if last {
 			return code, words, nil
@@ -87,8 +88,8 @@ func plain(err error) error {
 }
 
 // printable bounds what servers say and makes it fit for a log.
-func printable(words string) string {
-	words = strings.ToValidUTF8(words[:min(len(words), maxWords)], "?")
+func printable(words string, longest int) string {
+	words = strings.ToValidUTF8(words[:min(len(words), longest)], "?")
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'

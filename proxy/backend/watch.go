@@ -79,7 +79,7 @@ func (b *Backend) ask(ctx context.Context, s *state) {
 		b.good(s, s.asked)
 		return
 	}
-	b.bad(s, s.asked, printable(err.Error()), b.hint(err))
+	b.bad(s, s.asked, printable(err.Error(), maxError), b.hint(err))
 	if !s.Up && errors.As(err, new(*fault)) {
 		s.refused++
 	}
