@@ -10,7 +10,7 @@ import (
 // they see counts like a check. The first result decides; before it a server
 // counts as up.
 type Health struct {
-	Interval time.Duration // between checks; 0: no checks, all servers count as up
+	Interval time.Duration // between checks, a tenth of it (at least 1 s) while something is wrong; 0: no checks, all servers count as up
 	Timeout  time.Duration // of a whole check; 0: 5 s
 	Fall     int           // failures in a row that take a server down; 0: 3
 	Rise     int           // successes in a row that bring it up again; 0: 2
@@ -63,7 +63,8 @@ func (b *Backend) Up() bool {
 // Inherit takes over what old knows of servers that b has, too, so that a
 // reload forgets nothing and asks nobody anew. Where they are to be greeted in
 // another way old results say little, so those servers begin as unknown. It is
-// called before Watch; old, which may be nil, does not change.
+// called between the end of old's Watch and the begin of b's; old, which may be
+// nil, does not change.
 func (b *Backend) Inherit(old *Backend) {
 	if old == nil || old.Proxy != b.Proxy || old.Health.Interval <= 0 || b.Health.Interval <= 0 {
 		return
