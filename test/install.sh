@@ -45,6 +45,7 @@ for client in $clients; do
 	command -v "$client" >/dev/null || missing="$missing $client"
 done
 perl -MNet::SSLeay -e 1 2>/dev/null || missing="$missing libnet-ssleay-perl"
+command -v systemd-analyze >/dev/null && command -v systemd-socket-activate >/dev/null || missing="$missing systemd"
 command -v "${CC:-gcc}" >/dev/null && [ -e /usr/include/stdlib.h ] || missing="$missing gcc libc6-dev"
 
 # The stamp names what was unpacked for which system, so that a working tree
