@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"slices"
 )
@@ -87,6 +88,9 @@ func (e *endpoint) look(ctx context.Context) Endpoint {
 		f := c.look(e, ctx)
 		if f.status == "" {
 			continue
+		}
+		if errors.Is(ctx.Err(), context.Canceled) {
+			break // given up: what was found now is found too early
 		}
 		if ctx.Err() != nil {
 			f = warn("a server that takes so long is of little use: see why it does", "not finished: the time for this port was over").ends()
