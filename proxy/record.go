@@ -46,6 +46,14 @@ const (
 	Internal           Outcome = "internal"            // a defect of ours
 )
 
+// Phases and Outcomes are all there are, for who counts by them.
+var (
+	Phases = []Phase{PhaseAccept, PhaseCleartext, PhaseHandshake, PhaseDial, PhaseGreeting,
+		PhaseCommand, PhaseReply, PhaseAuth, PhaseBody}
+	Outcomes = []Outcome{Completed, ClientClosed, ClientTimeout, NoTLS, TLSFailed, Refused,
+		BackendUnreachable, BackendRefused, BackendClosed, Violation, Shutdown, Internal}
+)
+
 // A Record is what happened in one session. Its steps only assign to it.
 type Record struct {
 	Session   string

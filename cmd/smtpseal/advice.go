@@ -16,6 +16,16 @@ func adviseListen(listener string, addr config.Address, err error) error {
 	return advise("listener "+listener, addr, err, listenRemedy(addr, err))
 }
 
+// adviseAdmin does so for the admin listener.
+func adviseAdmin(addr config.Address, err error) error {
+	remedy := listenRemedy(addr, err)
+	if isInUse(err) && addr.Network == "tcp" {
+		_, port, _ := net.SplitHostPort(addr.Addr)
+		remedy = "write another address as admin.listen, or off. Who holds the port: ss -ltnp 'sport = :" + port + "'"
+	}
+	return advise("admin", addr, err, remedy)
+}
+
 // adviseChallenge does so for a port at which a CA looks for us.
 func adviseChallenge(challenge string, addr config.Address, err error) error {
 	remedy := listenRemedy(addr, err)
@@ -58,6 +68,8 @@ func advise(what string, addr config.Address, err error, remedy string) error {
 
 func listenRemedy(addr config.Address, err error) string {
 	switch {
+	case addr.Network == "systemd":
+		return "a .socket unit must open it, with FileDescriptorName=" + addr.Addr + "; systemd then starts smtpseal with it"
 	case addr.Network == "unix" && errors.Is(err, errAlive):
 		return "is smtpseal running already? Who holds the socket: ss -xlp | grep " + addr.Addr
 	case addr.Network == "unix" && isInUse(err):

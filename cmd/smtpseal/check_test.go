@@ -42,7 +42,7 @@ func pairFor(t *testing.T, notAfter time.Time, names ...string) (cert, key strin
 // settings is a configuration with one listener and the given further lines.
 func settings(listen, backend string, more ...string) string {
 	return fmt.Sprintf("listeners:\n  - {name: one, listen: %q, tls: implicit, backend: mta}\n"+
-		"backends:\n  mta: {servers: [%q], proxy_protocol: v2}\n", listen, backend) + strings.Join(more, "\n") + "\n"
+		"backends:\n  mta: {servers: [%q], proxy_protocol: v2, health: {interval: off}, relay_check: off}\nadmin: {listen: off}\n", listen, backend) + strings.Join(more, "\n") + "\n"
 }
 
 func filesOf(cert, key string) string {

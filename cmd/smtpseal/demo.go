@@ -14,6 +14,7 @@ import (
 
 	"smtpseal/cmd/smtpseal/demo"
 	"smtpseal/config"
+	"smtpseal/proxy"
 )
 
 func (p program) demoCommand() *cobra.Command {
@@ -47,15 +48,16 @@ It then stays up, with commands to try, until Ctrl-C.`,
 	}
 	c.Flags().BoolVar(&once, "once", false, "end after the two messages; exit code 0 only if both arrived intact")
 	c.Flags().StringVar(&d.implicit, "listen-465", "127.0.0.1:1465", "`HOST:PORT` where TLS is spoken from the first byte")
+	c.Flags().StringVar(&d.admin, "listen-admin", config.AdminDefault.Addr, "`HOST:PORT` of the status page")
 	c.Flags().StringVar(&d.starttls, "listen-587", "127.0.0.1:1587", "`HOST:PORT` where STARTTLS is demanded")
 	return c
 }
 
 // A demonstration is smtpseal between the two ends of package demo.
 type demonstration struct {
-	implicit, starttls string // where to listen
-	show               stage
-	log                *gate
+	implicit, starttls, admin string // where to listen
+	show                      stage
+	log                       *gate
 
 	dir       string // everything on disk, removed at the end
 	service   *service
@@ -83,7 +85,7 @@ func (d *demonstration) run(ctx context.Context, once bool) (err error) {
 	defer running.Wait()
 	defer stopMTA()
 
-	settings := fmt.Sprintf(demoSettings, d.implicit, d.starttls, backend.Addr().String(), d.dir)
+	settings := fmt.Sprintf(demoSettings, d.implicit, d.starttls, backend.Addr().String(), d.dir, d.admin)
 	if err := d.start(ctx, settings); err != nil {
 		return err
 	}
@@ -91,7 +93,7 @@ func (d *demonstration) run(ctx context.Context, once bool) (err error) {
 	if err := d.trust(); err != nil {
 		return err
 	}
-	d.show.opening(d.service.open, settings)
+	d.show.opening(d.service.now.Load(), settings)
 	if err := d.mails(ctx); err != nil || once {
 		return err
 	}
@@ -112,10 +114,11 @@ const demoSettings = `listeners:
   - {name: submissions, listen: %q, tls: implicit, backend: mta}
   - {name: submission, listen: %q, tls: starttls, backend: mta}
 backends:
-  mta: {servers: [%q], proxy_protocol: v2}
+  mta: {servers: [%q], proxy_protocol: v2, relay_check: off}
 certificates:
   - {names: [localhost, 127.0.0.1], internal: true}
 storage: {type: file, path: %q}
+admin: {listen: %q}
 log: {format: console}
 `
 
@@ -129,14 +132,14 @@ func (d *demonstration) start(ctx context.Context, settings string) error {
 	if err != nil {
 		return err
 	}
-	d.service, err = start(ctx, c, log, d.ended)
+	d.service, err = start(ctx, c, outside{log: log, observers: []proxy.Observer{d.ended}})
 	return adviseDemo(err)
 }
 
 // trust takes the internal CA's root for our own client, and writes it down for
 // the user's.
 func (d *demonstration) trust() error {
-	root, err := d.service.certs.RootPEM()
+	root, err := d.service.now.Load().keeping.source.RootPEM()
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func (d *demonstration) mails(ctx context.Context) error {
 		{"465", "TLS from the first byte", client.SendTLS},
 		{"587", "STARTTLS", client.SendStartTLS},
 	} {
-		addr := d.service.open[i].net.Addr().String()
+		addr := d.service.now.Load().sockets.nets(forMail)[i].Addr().String()
 		d.show.heading("A message to %s, as to port %s: %s", addr, step.port, step.manner)
 		mail := demoMail(step.port, time.Now())
 		if err := step.send(ctx, addr, mail); err != nil {
@@ -91,6 +91,9 @@ does not end the message.
 // ends.
 func (d *demonstration) invite(ctx context.Context) {
 	d.show.heading("Your turn: it stays up until Ctrl-C")
+	for _, addr := range d.service.now.Load().sockets.addressesFor(forAdmin) {
+		d.show.line("  status page: http://" + addr + "/\n")
+	}
 	for _, line := range d.commands() {
 		d.show.line(line)
 	}
@@ -114,8 +117,8 @@ func (d *demonstration) invite(ctx context.Context) {
 // for localhost, whatever address is listened on.
 func (d *demonstration) commands() []string {
 	root, mail := d.file("root.pem"), d.file("message.eml")
-	_, implicit, _ := net.SplitHostPort(d.service.open[0].net.Addr().String())
-	_, starttls, _ := net.SplitHostPort(d.service.open[1].net.Addr().String())
+	_, implicit, _ := net.SplitHostPort(d.service.now.Load().sockets.nets(forMail)[0].Addr().String())
+	_, starttls, _ := net.SplitHostPort(d.service.now.Load().sockets.nets(forMail)[1].Addr().String())
 	envelope := "--mail-from you@example.org --mail-rcpt postmaster@example.org --upload-file " + mail
 	return []string{
 		"  curl --cacert " + root + " smtps://localhost:" + implicit + " " + envelope,

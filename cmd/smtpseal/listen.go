@@ -11,50 +11,6 @@ import (
 	"smtpseal/config"
 )
 
-// A bound is one address of a configured listener, open.
-type bound struct {
-	config.Listener
-	net net.Listener
-}
-
-// bind opens every address of every listener, or none: nothing is served by
-// half a configuration. The error joins those of all addresses that failed, so
-// that one start shows them all. The caller owns what is returned.
-func bind(ctx context.Context, listeners []config.Listener) ([]bound, error) {
-	var open []bound
-	var failed []error
-	for _, l := range listeners {
-		for _, addr := range l.Listen {
-			ln, err := listen(ctx, addr)
-			if err != nil {
-				failed = append(failed, adviseListen(l.Name, addr, err))
-				continue
-			}
-			open = append(open, bound{l, ln})
-		}
-	}
-	if len(failed) > 0 {
-		unbind(open)
-		return nil, errors.Join(failed...)
-	}
-	return open, nil
-}
-
-// addresses are where the listeners really are: a configured port may be 0.
-func addresses(open []bound) []string {
-	var all []string
-	for _, b := range open {
-		all = append(all, config.Address{Network: b.net.Addr().Network(), Addr: b.net.Addr().String()}.String())
-	}
-	return all
-}
-
-func unbind(open []bound) {
-	for _, b := range open {
-		b.net.Close()
-	}
-}
-
 // listen opens one address. A host that is left out means IPv4 and IPv6, as
 // always in Go. Keep-alive probes are off: every stage of a session has a
 // deadline of its own, which ends a dead peer sooner and costs no packet.

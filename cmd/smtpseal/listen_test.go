@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"smtpseal/cmd/smtpseal/upgrade"
 	"smtpseal/config"
 	"smtpseal/test/loopback"
 )
@@ -41,12 +42,12 @@ func TestBindOpensAllOrNoneAndNamesEveryFailure(t *testing.T) {
 	}
 	defer taken.Close()
 	good := free(t)
-	open, err := bind(context.Background(), []config.Listener{
+	open, err := openSockets(context.Background(), &config.Config{Listeners: []config.Listener{
 		tcp("first", good),
 		tcp("second", taken.Addr().String(), "192.0.2.1:10"), // an address for documentation: nobody has it
-	})
+	}}, sockets{}, new(upgrade.Sockets))
 	if err == nil {
-		unbind(open)
+		open.rollBack()
 		t.Fatal("no error")
 	}
 	var said strings.Builder
@@ -72,12 +73,12 @@ func TestBindOpensEveryAddressOfAListener(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "sock")
 	l := tcp("one", free(t), free(t))
 	l.Listen = append(l.Listen, unixSocket(socket))
-	open, err := bind(context.Background(), []config.Listener{l})
+	open, err := openSockets(context.Background(), &config.Config{Listeners: []config.Listener{l}}, sockets{}, new(upgrade.Sockets))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unbind(open)
-	if got := strings.Join(addresses(open), " "); got != l.Listen[0].Addr+" "+l.Listen[1].Addr+" unix:"+socket {
+	defer open.rollBack()
+	if got := strings.Join(open.addresses(), " "); got != l.Listen[0].Addr+" "+l.Listen[1].Addr+" unix:"+socket {
 		t.Error(got)
 	}
 }

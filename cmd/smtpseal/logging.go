@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,17 +20,59 @@ import (
 // is RFC 3339 with milliseconds, a duration is a number of seconds. Nothing is
 // sampled: the line of a session is there for every session.
 func newLog(w io.Writer, want config.Log) (*zap.Logger, error) {
-	level, err := zapcore.ParseLevel(want.Level)
-	if err != nil {
-		return nil, fmt.Errorf("log level: %w", err)
-	}
+	log, _, err := newLiveLog(w, want)
+	return log, err
+}
+
+// newLiveLog is newLog for a log whose level and form a reload may change.
+func newLiveLog(w io.Writer, want config.Log) (*zap.Logger, func(config.Log), error) {
 	sink := zapcore.Lock(zapcore.AddSync(w))
-	core := zapcore.NewCore(encoder(w, want.Format), sink, level)
-	log := zap.New(core, zap.ErrorOutput(sink))
+	now := new(atomic.Pointer[zapcore.Core])
+	change := func(want config.Log) error {
+		level, err := zapcore.ParseLevel(want.Level)
+		if err != nil {
+			return fmt.Errorf("log level: %w", err)
+		}
+		core := zapcore.NewCore(encoder(w, want.Format), sink, level)
+		now.Store(&core)
+		return nil
+	}
+	if err := change(want); err != nil {
+		return nil, nil, err
+	}
+	log := zap.New(liveCore{now, nil}, zap.ErrorOutput(sink))
 	if b, ok := w.(*logBuffer); ok {
 		log = log.WithOptions(zap.Hooks(b.hurry))
 	}
-	return log, nil
+	return log, func(want config.Log) { change(want) }, nil
+}
+
+// A liveCore passes on to the core that there is now, also for loggers that parts
+// of the program have made of it long ago.
+type liveCore struct {
+	now    *atomic.Pointer[zapcore.Core]
+	fields []zapcore.Field // of With
+}
+
+func (l liveCore) Enabled(level zapcore.Level) bool { return (*l.now.Load()).Enabled(level) }
+func (l liveCore) Sync() error                      { return (*l.now.Load()).Sync() }
+
+func (l liveCore) With(fields []zapcore.Field) zapcore.Core {
+	return liveCore{l.now, slices.Concat(l.fields, fields)}
+}
+
+func (l liveCore) Check(e zapcore.Entry, to *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if l.Enabled(e.Level) {
+		return to.AddCore(e, l)
+	}
+	return to
+}
+
+func (l liveCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	if len(l.fields) > 0 {
+		fields = slices.Concat(l.fields, fields)
+	}
+	return (*l.now.Load()).Write(e, fields)
 }
 
 func encoder(w io.Writer, format string) zapcore.Encoder {

@@ -49,7 +49,7 @@ func TestSignalsOfTheOperatingSystem(t *testing.T) {
 		begin(t, cmd)
 		log.await(t, `"message":"ready"`)
 		cmd.Process.Signal(reloadSignal)
-		log.await(t, "certificates read again")
+		log.await(t, "configuration reloaded")
 		talk.With(t, dialTLS(t, port)).Play("< 220\n> EHLO client.example\n")
 		cmd.Process.Signal(signal)
 		log.await(t, `"message":"draining"`)

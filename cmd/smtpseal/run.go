@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"smtpseal/cmd/smtpseal/upgrade"
 	"smtpseal/config"
 )
 
@@ -24,18 +27,16 @@ or 443 of the domain; localhost has one from the internal CA.
 
 TERM or INT drains: no new sessions, idle ones are sent away with a 421, mail
 on its way is finished, for at most timeouts.shutdown. A second one ends at
-once. HUP reads the certificate files again.`,
+once. HUP, or smtpseal reload, reads configuration and certificates again; a bad
+file changes nothing. USR2 starts the program anew, as its file is now, hands
+it the listening sockets and drains: no connection is refused meanwhile.`,
 		Example: `  smtpseal run -c /etc/smtpseal/smtpseal.yaml
   smtpseal run --domain mail.example.org --backend 127.0.0.1:10025 --proxy-protocol v2 --email postmaster@example.org
   smtpseal run --domain localhost --backend 127.0.0.1:10025 --proxy-protocol v2`,
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
-			settings, err := from.load(c)
-			if err != nil {
-				return err
-			}
-			return p.serve(c.Context(), settings)
+			return p.serve(c.Context(), func() (*config.Config, error) { return from.load(c) })
 		},
 	}
 	from.flags(c)
@@ -43,15 +44,23 @@ once. HUP reads the certificate files again.`,
 	return c
 }
 
-// serve runs a configuration until a signal ends it.
-func (p program) serve(ctx context.Context, c *config.Config) error {
+// serve runs a configuration until it is asked to end.
+func (p program) serve(ctx context.Context, load func() (*config.Config, error)) error {
+	inherited, err := upgrade.Inherit()
+	if err != nil {
+		return fmt.Errorf("sockets given to this process: %w", err)
+	}
+	c, err := load()
+	if err != nil {
+		return err
+	}
 	out := p.stderr
 	if !isTerminal(out) {
 		gathered := newLogBuffer(out)
 		defer gathered.Stop()
 		out = gathered
 	}
-	log, err := newLog(out, c.Log)
+	log, relevel, err := newLiveLog(out, c.Log)
 	if err != nil {
 		return err
 	}
@@ -62,11 +71,11 @@ func (p program) serve(ctx context.Context, c *config.Config) error {
 	defer restore()
 	signals, release := p.signals()
 	defer release()
-
 	began := time.Now()
 	starting(log, c)
 	warnOfDescriptors(log, c.Limits.MaxSessions)
-	s, err := startUnlessStopped(ctx, signals, func(ctx context.Context) (*service, error) { return start(ctx, c, log) })
+	around := outside{log: log, relevel: relevel, load: load, inherited: inherited}
+	s, err := startUnlessStopped(ctx, signals, func(ctx context.Context) (*service, error) { return start(ctx, c, around) })
 	if errors.Is(err, errStopped) {
 		log.Info("stopped before it was ready")
 		return nil
@@ -75,15 +84,25 @@ func (p program) serve(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	defer tidying()()
-	log.Info("ready", zap.String("hostname", s.hostname), zap.Strings("addresses", addresses(s.open)))
-	for _, problem := range s.certs.Problems() {
-		log.Warn("certificate missing or not renewed", zap.String("problem", problem))
-	}
-	log.Sync() // who waits for that line should not wait longer
-
-	s.untilSignal(signals)
-	log.Info("draining", zap.Duration("at_most", c.Timeouts.Shutdown))
-	s.drain(signals, c.Timeouts.Shutdown)
+	s.untilAsked(s.ready(signals))
+	within := s.now.Load().config.Timeouts.Shutdown
+	log.Info("draining", zap.Int("sessions", s.server.Sessions()), zap.Duration("at_most", within))
+	s.drain(signals, within)
 	stopped(log, time.Since(began), s.counters.Totals())
 	return nil
+}
+
+// ready says so to all who wait for it. The signals are as they were.
+func (s *service) ready(signals <-chan os.Signal) <-chan os.Signal {
+	open := s.now.Load().sockets
+	s.log.Info("ready", zap.String("hostname", s.now.Load().hostname), zap.Strings("addresses", open.addresses()), zap.Strings("admin", open.addressesFor(forAdmin)))
+	if open.lost != nil {
+		s.log.Warn("no admin listener: its default address is taken; write another as admin.listen, or off", zap.Error(open.lost))
+	}
+	for _, problem := range s.now.Load().keeping.source.Problems() {
+		s.log.Warn("certificate missing or not renewed", zap.String("problem", problem))
+	}
+	s.log.Sync() // who waits for that line should not wait longer
+	s.tellSystemd()
+	return signals
 }

@@ -124,7 +124,7 @@ func TestRunCarriesMailAndEndsOnTERM(t *testing.T) {
 	if code := r.exit(t); code != 0 {
 		t.Errorf("exit %d:\n%s", code, r.log)
 	}
-	r.log.await(t, `"message":"draining","at_most":60`)
+	r.log.await(t, `"message":"draining","sessions":0,"at_most":60`)
 	r.log.await(t, `"message":"stopped"`, `"sessions":1,"messages":1`)
 	if conn, err := net.Dial("tcp", r.port); err == nil {
 		conn.Close()
@@ -225,7 +225,7 @@ func TestAStartThatIsQuickerThanTheSignalIsStopped(t *testing.T) {
 	port := free(t)
 	c := parse(t, settings(port, "127.0.0.1:25", internalIn(t.TempDir())))
 	s, err := startUnlessStopped(t.Context(), signals, func(context.Context) (*service, error) {
-		s, err := start(t.Context(), c, zap.NewNop())
+		s, err := start(t.Context(), c, outside{log: zap.NewNop()})
 		signals <- syscall.SIGTERM
 		for len(signals) > 0 { // until it is seen
 			runtime.Gosched()
@@ -241,7 +241,7 @@ func TestAStartThatIsQuickerThanTheSignalIsStopped(t *testing.T) {
 	}
 }
 
-func TestHUPReadsCertificatesAndSaysWhatItDoesNot(t *testing.T) {
+func TestHUPReadsCertificates(t *testing.T) {
 	cert, key := pairFor(t, time.Now().Add(twoMonths), "old.example.org")
 	log, signals, code := new(tape), make(chan os.Signal, 4), make(chan int, 1)
 	file := write(t, "run.yaml", settings(free(t), "127.0.0.1:25", filesOf(cert, key)))
@@ -253,7 +253,7 @@ func TestHUPReadsCertificatesAndSaysWhatItDoesNot(t *testing.T) {
 	replace(t, newKey, key)
 	signals <- reloadSignal
 	log.await(t, "certificate loaded", "new.example.org")
-	log.await(t, `"level":"warn"`, "the configuration was not: reloading it is not supported yet")
+	log.await(t, "configuration reloaded")
 	signals <- syscall.SIGTERM
 	if got := <-code; got != 0 {
 		t.Errorf("exit %d:\n%s", got, log)

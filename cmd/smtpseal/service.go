@@ -2,133 +2,113 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
 	"smtpseal/certs"
-	"smtpseal/certs/storage"
+	"smtpseal/cmd/smtpseal/systemd"
+	"smtpseal/cmd/smtpseal/upgrade"
 	"smtpseal/config"
 	"smtpseal/proxy"
 )
 
-// A service is smtpseal at work: certificates that are kept fresh, and
-// listeners that are served.
+// A service is smtpseal at work. What a configuration decides is in its setup,
+// which a reload replaces; what outlives a reload is here.
 type service struct {
 	log      *zap.Logger
-	certs    *certs.Source
+	load     func() (*config.Config, error) // the configuration, read anew
+	began    time.Time
 	server   *proxy.Server
-	hostname string
 	counters proxy.Counters
-	open     []bound
-	answers  challengeListeners
-	store    storage.Store // nil: nothing is stored
+	failures proxy.Failures
+	renewals renewals
+	reloads  reloads
+	relays   relays
 
-	stopCerts func()
-	keeping   sync.WaitGroup
+	tickets   *certs.Tickets   // of listeners that share them with no other process
+	inherited *upgrade.Sockets // from systemd, or the process before us
+	upgrader  upgrade.Upgrader
+	systemd   *systemd.Notifier
+	relevel   func(config.Log) // changes the log's level and form
+	asked     context.Context  // until somebody wants the service to end
+	askToEnd  func()           // as TERM does; a reload under way gives up
+	replaced  atomic.Bool      // by another process, which is systemd's main one now
+
+	changing sync.Mutex            // held by who changes the setup, or ends it
+	now      atomic.Pointer[setup] // the one that runs
+	life     context.Context       // until the service has ended
+	unlive   context.CancelFunc
+	beside   sync.WaitGroup // what goes on beside the setups
+}
+
+// Outside is what a service meets beside its configuration.
+type outside struct {
+	log       *zap.Logger
+	relevel   func(config.Log)
+	load      func() (*config.Config, error)
+	inherited *upgrade.Sockets
+	observers []proxy.Observer // told of each session, beside log and counters
 }
 
 // start brings everything up. All addresses are open before the first of them
 // is served; on an error nothing is left behind. Who starts a service ends it
-// with stop. Beside the log and the counters, also is told of each session.
-func start(ctx context.Context, c *config.Config, log *zap.Logger, also ...proxy.Observer) (_ *service, err error) {
-	s := &service{log: log}
-	defer func() {
-		if err != nil {
-			s.release()
-		}
-	}()
-	if s.store, err = openStorage(ctx, c, log); err != nil {
-		return nil, err
+// with stop.
+func start(ctx context.Context, c *config.Config, o outside) (*service, error) {
+	s := &service{
+		log: o.log, load: o.load, relevel: o.relevel, inherited: o.inherited,
+		began: time.Now(), tickets: certs.NewTickets(),
 	}
-	options, err := certOptions(c, s.store, log)
-	if err != nil {
-		return nil, err
+	if s.inherited == nil {
+		s.inherited = new(upgrade.Sockets)
 	}
-	if s.certs, err = certs.Open(ctx, options); err != nil {
-		return nil, fmt.Errorf("certificates: %w", err)
+	if s.relevel == nil {
+		s.relevel = func(config.Log) {}
 	}
-	if s.answers, err = bindChallenges(ctx, c); err != nil {
-		return nil, err
+	var err error
+	if s.systemd, err = systemd.Open(); err != nil {
+		s.log.Warn("systemd is not told how this process is", zap.Error(err))
 	}
-	if err := s.serve(ctx, c, also); err != nil {
-		return nil, err
-	}
-	s.keepCertificates()
-	return s, nil
-}
-
-// release gives up what a start has opened, or the end of a service left.
-func (s *service) release() {
-	s.answers.close()
-	if s.certs != nil {
-		s.certs.Close()
-	}
-	if s.store != nil {
-		if err := s.store.Close(); err != nil {
-			s.log.Warn("storage not closed", zap.Error(err))
-		}
-	}
-}
-
-func (s *service) serve(ctx context.Context, c *config.Config, also []proxy.Observer) error {
-	settings, err := tlsSettings(s.certs, c)
-	if err != nil {
-		return err
-	}
-	if s.open, err = bind(ctx, c.Listeners); err != nil {
-		return err
-	}
-	s.hostname = hostname(c.Hostname, s.certs.Names())
+	s.systemd.Report = func(err error) { s.log.Warn("systemd is not told how this process is", zap.Error(err)) }
+	s.upgrader.Announce = s.systemd.MainPID
+	s.asked, s.askToEnd = context.WithCancel(context.Background())
+	s.life, s.unlive = context.WithCancel(context.Background())
 	s.server = &proxy.Server{
-		Observer: append(proxy.MultiObserver{proxy.LogObserver(s.log), &s.counters}, also...),
+		Observer: append(proxy.MultiObserver{proxy.LogObserver(s.log), &s.counters, &s.failures}, o.observers...),
 		Log:      s.log,
 	}
-	to := backends(c)
-	var listeners []proxy.Listener
-	for _, b := range s.open {
-		listeners = append(listeners, proxy.Listener{
-			Name:        b.Name,
-			Mode:        modes[b.Mode],
-			Net:         b.net,
-			TLS:         whenReady(s.certs, settings[b.Name]),
-			Backend:     to[b.Backend],
-			AcceptProxy: b.AcceptProxy,
-			AcceptUnix:  b.AcceptUnix,
-		})
+	s.beside.Go(func() { s.tickets.Run(s.life) })
+	next, err := s.prepare(ctx, c)
+	if err == nil {
+		err = s.commit(next)
 	}
-	if err := s.server.Apply(proxy.Settings{
-		Hostname:  s.hostname,
-		Limits:    limits(c.Limits),
-		Timeouts:  timeouts(c.Timeouts),
-		Listeners: listeners,
-	}); err != nil {
-		unbind(s.open)
-		return fmt.Errorf("serve: %w", err)
+	if err != nil {
+		s.unlive()
+		s.beside.Wait()
+		return nil, err
 	}
-	return nil
-}
-
-// keepCertificates looks after the certificates until the service stops.
-func (s *service) keepCertificates() {
-	ctx, cancel := context.WithCancel(context.Background())
-	s.stopCerts = cancel
-	s.keeping.Go(func() {
-		if err := s.certs.Run(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("certificates are no longer looked after", zap.Error(err))
-		}
-	})
-	s.keeping.Go(func() { s.certs.ServeChallenges(ctx, s.answers.http01, s.answers.alpn) })
+	for _, name := range s.inherited.Close() {
+		s.log.Warn("a socket that systemd opened is not in the configuration, and was closed", zap.String("name", name))
+	}
+	return s, nil
 }
 
 // stop ends the service: no new session, and those that are up end by
 // themselves until ctx is done, and then at once. It reports whether all had
-// the time they needed.
+// the time they needed. People can look on meanwhile.
 func (s *service) stop(ctx context.Context) (unhurried bool) {
+	s.askToEnd()
+	s.changing.Lock() // a reload under way gives up
+	defer s.changing.Unlock()
+	if !s.replaced.Load() {
+		s.systemd.Stopping()
+	}
+	busy := s.server.Sessions() > 0
 	err := s.server.Shutdown(ctx)
-	s.stopCerts()
-	s.keeping.Wait()
-	s.release()
-	return err == nil
+	s.now.Load().end(s)
+	s.unlive()
+	s.beside.Wait()
+	return err == nil || !busy
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,8 +31,8 @@ func startUnlessStopped(ctx context.Context, signals <-chan os.Signal, start fun
 		case o := <-begun:
 			return o.service, o.error
 		case signal := <-signals:
-			if signal == reloadSignal {
-				continue // what it asks for is being read
+			if signal == reloadSignal || signal == upgradeSignal {
+				continue // what it asks for is under way
 			}
 			cancel()
 			o := <-begun
@@ -43,15 +44,52 @@ func startUnlessStopped(ctx context.Context, signals <-chan os.Signal, start fun
 	}
 }
 
-// untilSignal returns when the service is asked to stop.
-func (s *service) untilSignal(signals <-chan os.Signal) {
-	for signal := range signals {
-		if signal != reloadSignal {
+// untilAsked returns when the service is asked to end: by a signal, by request,
+// or because another process has taken over. What else signals ask for is done
+// beside that, since it may take long.
+func (s *service) untilAsked(signals <-chan os.Signal) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var reloading, upgrading task
+	for {
+		select {
+		case <-s.asked.Done():
 			return
+		case signal := <-signals:
+			switch signal {
+			case reloadSignal:
+				reloading.start(func() { s.reload(ctx) })
+			case upgradeSignal:
+				upgrading.start(func() { s.handOver(ctx) })
+			default:
+				s.askToEnd()
+			}
 		}
-		s.certs.Reload()
-		s.log.Warn("certificates read again; the configuration was not: reloading it is not supported yet, restart instead")
 	}
+}
+
+// A task is done by one goroutine at a time, and once more for whoever asks
+// meanwhile: a thousand signals are two.
+type task struct{ waiting, running atomic.Int32 }
+
+func (t *task) start(do func()) {
+	if t.waiting.Swap(1) == 1 {
+		return
+	}
+	if t.running.Swap(1) == 1 {
+		return // it looks again when it is done
+	}
+	go func() {
+		for {
+			for t.waiting.Swap(0) == 1 {
+				do()
+			}
+			t.running.Store(0)
+			if t.waiting.Load() == 0 || t.running.Swap(1) == 1 {
+				return
+			}
+		}
+	}()
 }
 
 // drain stops the service within the given time, or at the next request to
@@ -67,7 +105,7 @@ func (s *service) drain(signals <-chan os.Signal, within time.Duration) {
 		for {
 			select {
 			case signal := <-signals:
-				if signal != reloadSignal {
+				if signal != reloadSignal && signal != upgradeSignal {
 					cancel()
 					return
 				}

@@ -49,11 +49,11 @@ func (s stage) dialogue(who demo.Speaker, text string) {
 }
 
 // opening says what is about to be seen.
-func (s stage) opening(open []bound, settings string) {
+func (s stage) opening(now *setup, settings string) {
 	s.line(s.paint(bold, "smtpseal demo") + ": smtpseal in front of a small mail server that knows no TLS.\n")
 	s.line("  mail client ── TLS ──▶ smtpseal ── PROXY v2 + plain SMTP ──▶ mail server\n")
-	for _, b := range open {
-		s.line(fmt.Sprintf("  %-12s %-9s %s", b.Name, b.Mode, b.net.Addr()))
+	for _, l := range now.settings().Listeners {
+		s.line(fmt.Sprintf("  %-12s %-9s %s", l.Name, now.mode(l.Name), l.Net.Addr()))
 	}
 	s.heading("The whole configuration")
 	for line := range strings.Lines(settings) {

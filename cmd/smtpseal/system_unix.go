@@ -11,15 +11,19 @@ import (
 	"syscall"
 )
 
-// reloadSignal asks for the certificates to be read again.
-const reloadSignal = syscall.SIGHUP
+// reloadSignal asks for configuration and certificates to be read again,
+// upgradeSignal for a new process to take over.
+const (
+	reloadSignal  = syscall.SIGHUP
+	upgradeSignal = syscall.SIGUSR2
+)
 
-// notify collects TERM, INT and HUP. A broken pipe is ignored from then on: when the
+// notify collects TERM, INT, HUP and USR2. A broken pipe is ignored from then on: when the
 // reader of our log goes away, a write of a log line must fail and not end the
 // program, as Go would have it for standard error, with all the sessions in it.
 func notify() (<-chan os.Signal, func()) {
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, reloadSignal)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, reloadSignal, upgradeSignal)
 	signal.Ignore(syscall.SIGPIPE)
 	return signals, func() {
 		signal.Stop(signals)

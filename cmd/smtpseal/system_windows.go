@@ -9,8 +9,11 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// reloadSignal never comes: Windows has no HUP.
-const reloadSignal = syscall.SIGHUP
+// These never come: Windows has neither.
+const (
+	reloadSignal  = syscall.SIGHUP
+	upgradeSignal = syscall.Signal(-1)
+)
 
 // notify collects the requests to stop that Windows knows: Ctrl-C, and the end
 // of the console or of the machine.

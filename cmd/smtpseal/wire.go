@@ -83,7 +83,8 @@ var proxyTLVs = map[string]backend.TLV{
 func backends(c *config.Config) map[string]*backend.Backend {
 	made := make(map[string]*backend.Backend)
 	for _, b := range c.Backends {
-		one := &backend.Backend{Name: b.Name, Proxy: proxyVersions[b.ProxyProtocol], Hide: b.HideExtensions}
+		one := &backend.Backend{Name: b.Name, Proxy: proxyVersions[b.ProxyProtocol], Hide: b.HideExtensions,
+			Health: backend.Health{Interval: b.Health.Interval, Timeout: b.Health.Timeout, Fall: b.Health.Fall, Rise: b.Health.Rise}}
 		for _, s := range b.Servers {
 			one.Servers = append(one.Servers, backend.Server{Network: s.Network, Addr: s.Addr})
 		}

@@ -63,15 +63,20 @@ func certOptions(c *config.Config, store storage.Store, log *zap.Logger) (certs.
 	if store != nil {
 		o.Storage = store
 	}
-	for _, one := range c.Certificates {
-		o.Entries = append(o.Entries, entry(one))
-	}
+	o.Entries = entries(c)
 	if !c.ByACME() {
 		return o, nil
 	}
 	var err error
 	o.ACME, err = acmeOptions(c.ACME, log)
 	return o, err
+}
+
+func entries(c *config.Config) (all []certs.Entry) {
+	for _, one := range c.Certificates {
+		all = append(all, entry(one))
+	}
+	return all
 }
 
 func entry(c config.Certificate) certs.Entry {

@@ -100,6 +100,10 @@ func TestEveryWordOfTheConfigurationIsKnown(t *testing.T) {
 		if name != "a" {
 			got.TLVs = 0 // without v2 they mean nothing
 		}
+		if got.Health != (backend.Health{Interval: 30 * time.Second, Timeout: 5 * time.Second, Fall: 3, Rise: 2}) {
+			t.Errorf("backend %s: %+v", name, got.Health)
+		}
+		got.Health = backend.Health{}
 		if len(got.Hide) == 0 {
 			got.Hide = nil
 		}
@@ -162,7 +166,7 @@ func TestTLSNamesAreKnownToBoth(t *testing.T) {
 	good := 0
 	var source certs.Source // policies need no certificate
 	for _, line := range lines {
-		c, err := config.Parse("test", []byte(fmt.Sprintf(demoSettings, ":465", ":587", "127.0.0.1:25", "/s")+"tls: {"+line+"}\n"))
+		c, err := config.Parse("test", []byte(fmt.Sprintf(demoSettings, ":465", ":587", "127.0.0.1:25", "/s", "off")+"tls: {"+line+"}\n"))
 		if err != nil {
 			continue
 		}

@@ -65,7 +65,8 @@ func (s site) file(t *testing.T) (path string, addrs map[string]string) {
 listeners:
   - {name: submissions, listen: %q, tls: implicit, backend: mta}
   - {name: submission, listen: %q, tls: starttls, backend: mta}
-backends: {mta: {preset: postfix, servers: [%q]}}
+backends: {mta: {preset: postfix, servers: [%q], health: {interval: off}, relay_check: off}}
+admin: {listen: off}
 certificates: [{names: [%s], key_types: [%s]}]
 acme: {email: ops@example.org, directory: %q, trusted_roots: %q, challenges: [%s], http_listen: %q, tls_alpn_listen: %q%s}
 storage: {%s}
