@@ -3,9 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"strings"
 
 	"smtpseal/probe"
 )
@@ -54,7 +52,8 @@ func (v *probeView) tell(e probe.Event) {
 	}
 	v.release()
 	if e.Doing != "" && v.live && e.Endpoint == v.turn {
-		fmt.Fprintf(v.out, "\r  %s\x1b[K", v.paint(dim, "…     "+e.Address+": "+e.Doing))
+		text := []rune("…     " + e.Address + ": " + e.Doing)
+		fmt.Fprintf(v.out, "\r  %s\x1b[K", v.paint(dim, string(text[:min(len(text), 76)]))) // a line that wraps cannot be cleared
 		v.shown = true
 	}
 }
@@ -141,24 +140,15 @@ func (v *probeView) sum(r probe.Report, o probe.Options) {
 }
 
 func nextProbe(r probe.Report, o probe.Options) string {
-	var targets []string
-	for _, t := range o.Targets {
-		target := t.Host
-		if t.Port != "" {
-			target = net.JoinHostPort(t.Host, t.Port)
-		}
-		targets = append(targets, target)
-	}
-	again := "smtpseal probe " + strings.Join(targets, " ")
 	switch {
 	case r.Failures > 0:
-		return "do what stands below each FAIL, then again: " + again
+		return "do what stands below each FAIL, then run this again"
 	case o.Relay == nil:
-		return again + " --relay me@example.com you@example.net   (is it an open relay?)"
+		return "the same with --relay me@example.com you@example.net   (is it an open relay?)"
 	case o.SmuggleTo == "":
-		return again + " --to ADDRESS   (can mail be forged behind another?)"
+		return "the same with --to ADDRESS   (can mail be forged behind another?)"
 	}
-	return again + " --json   (once a day: exit code 1 is worth a mail)"
+	return "the same with --json, once a day; exit code 1 is worth a mail"
 }
 
 func many(n int, what string) string {
