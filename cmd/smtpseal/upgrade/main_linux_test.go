@@ -56,16 +56,16 @@ func must(err error) {
 
 // serve is a server's life.
 func serve(file string) {
+	how, parent := os.Getenv(asStart), os.Getppid()
+	os.Unsetenv(asStart)
+	if how == "exits" {
+		os.Exit(3)
+	}
 	go func() { // a test that is killed leaves nobody behind
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(5)
 	}()
-	how, parent := os.Getenv(asStart), os.Getppid()
-	os.Unsetenv(asStart)
-	switch how {
-	case "exits":
-		os.Exit(3)
-	case "orphaned before it inherits":
+	if how == "orphaned before it inherits" {
 		awaitDeath(parent)
 	}
 	s := new(server)
