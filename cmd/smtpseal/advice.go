@@ -43,6 +43,17 @@ func adviseChallenge(challenge string, addr config.Address, err error) error {
 	return advise(challenge, addr, err, remedy)
 }
 
+// noteTaken is for a command beside the service: it is no error that a port
+// cannot be opened, if the service has it.
+func noteTaken(challenge string, addr config.Address, err error) string {
+	_, port, _ := net.SplitHostPort(addr.Addr)
+	note := fmt.Sprintf("%v: fine if a running smtpseal with this storage answers the CA there; ", advise(challenge, addr, err, ""))
+	if isInUse(err) {
+		return note + "who has the port: ss -ltnp 'sport = :" + port + "'"
+	}
+	return note + "without one, run this as a user who may open the port"
+}
+
 // forwards is what a server that holds the port has to pass on.
 var forwards = map[string]string{
 	"http-01":     "/.well-known/acme-challenge/",

@@ -49,16 +49,31 @@ type cabinet struct {
 	store  storage.Store
 }
 
-// openCabinet reads the file and opens what it names. Who opens a cabinet
-// closes it.
-func (p program) openCabinet(ctx context.Context, from origin) (_ *cabinet, err error) {
-	b := &cabinet{}
-	if b.config, err = from.read(); err != nil {
+// openCabinet reads the file and opens what it names, to change it. Who opens a
+// cabinet closes it.
+func (p program) openCabinet(ctx context.Context, from origin) (*cabinet, error) {
+	c, err := from.read()
+	if err == nil {
+		err = ownStorage(c.Storage)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if err := ownStorage(b.config.Storage); err != nil {
+	return p.open(ctx, c, false)
+}
+
+// look opens a cabinet of which nothing can be changed. Nothing is made, and what
+// is wrong with one certificate hides no other.
+func (p program) look(ctx context.Context, from origin) (*cabinet, error) {
+	c, err := from.read()
+	if err != nil {
 		return nil, err
 	}
+	return p.open(ctx, c, true)
+}
+
+func (p program) open(ctx context.Context, c *config.Config, readOnly bool) (_ *cabinet, err error) {
+	b := &cabinet{config: c}
 	log, err := newLog(p.stderr, config.Log{Level: "warn", Format: "console"})
 	if err != nil {
 		return nil, err
@@ -68,18 +83,35 @@ func (p program) openCabinet(ctx context.Context, from origin) (_ *cabinet, err 
 			b.close()
 		}
 	}()
-	if b.store, err = openStorage(ctx, b.config, log); err != nil {
+	if err := b.openStore(ctx, log, readOnly); err != nil {
 		return nil, err
 	}
-	options, err := certOptions(b.config, b.store, log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel)))
+	options, err := certOptions(c, b.store, log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel)))
 	if err != nil {
 		return nil, err
 	}
 	options.OnEvent = certs.Hook{} // the caller sees what happens
+	options.ReadOnly = readOnly
 	if b.Source, err = certs.Open(ctx, options); err != nil {
 		return nil, fmt.Errorf("certificates: %w", err)
 	}
 	return b, nil
+}
+
+func (b *cabinet) openStore(ctx context.Context, log *zap.Logger, readOnly bool) error {
+	if !keepsCertificates(b.config) {
+		return nil
+	}
+	options, err := storageOptions(b.config.Storage, log)
+	if err != nil {
+		return err
+	}
+	options.ReadOnly = readOnly
+	store, err := storage.Open(ctx, options)
+	if err == nil {
+		b.store = store
+	}
+	return err
 }
 
 // ownStorage refuses to let root write into the directory of another user: the

@@ -24,7 +24,10 @@ type certificateLine struct {
 	DaysLeft    *int       `json:"days_left,omitempty"`
 	NextRenewal *time.Time `json:"next_renewal,omitempty"`
 	LastError   string     `json:"last_error,omitempty"`
+	LastTry     *time.Time `json:"last_try,omitempty"` // of LastError
+	NextTry     *time.Time `json:"next_try,omitempty"`
 	Problem     string     `json:"problem,omitempty"`
+	Roll        *rollLine  `json:"roll,omitempty"`
 }
 
 func (p program) certsListCommand() *cobra.Command {
@@ -34,22 +37,27 @@ func (p program) certsListCommand() *cobra.Command {
 		Use:   "list [-c FILE] [--json]",
 		Short: "List certificates, how long they last, and what is wrong",
 		Long: `list prints every certificate of the configuration: its names, where it comes
-from, issuer, serial number, end, next renewal, and why the last attempt to
-renew it failed. The exit code is 1 if one is missing, or was not renewed and
-is near its end.`,
+from, issuer, serial number, end, next renewal, why and when the last attempt to
+renew it failed, and whether its key is being changed. It makes nothing. The exit
+code is 1 if one is missing or wrong, or was not renewed and is near its end.`,
 		Example:           "  smtpseal certs list -c smtpseal.yaml\n  smtpseal certs list --json | jq '.[].not_after'",
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
-			b, err := p.openCabinet(c.Context(), from)
+			b, err := p.look(c.Context(), from)
 			if err != nil {
 				return err
 			}
 			defer b.close()
 			b.Recall(c.Context())
 			lines := []certificateLine{}
+			rolls := b.rolls(c.Context())
 			for _, one := range b.Certificates() {
-				lines = append(lines, newCertificateLine(one))
+				line := newCertificateLine(one)
+				if one.Name != "" && rolls {
+					line.Roll = b.rollLine(c.Context(), one)
+				}
+				lines = append(lines, line)
 			}
 			if asJSON {
 				err = p.printJSON(lines)
@@ -71,7 +79,7 @@ func newCertificateLine(c certs.Certificate) certificateLine {
 	l := certificateLine{
 		Names: c.Names, Source: c.Source, KeyType: c.KeyType, Issuer: c.Issuer, Serial: c.Serial,
 		NotBefore: known(c.NotBefore), NotAfter: known(c.NotAfter), NextRenewal: known(c.NextRenewal),
-		LastError: c.LastError, Problem: c.Problem,
+		LastError: c.LastError, LastTry: known(c.LastTry), NextTry: known(c.NextTry), Problem: c.Problem,
 	}
 	if l.NotAfter != nil {
 		days := int(time.Until(c.NotAfter) / (24 * time.Hour))
@@ -104,14 +112,36 @@ func (p program) printCertificates(lines []certificateLine) {
 	}
 	w.Flush()
 	for _, l := range lines {
-		text := l.Problem
-		if text == "" {
-			text = l.LastError
+		who := l.Source
+		if len(l.Names) > 0 {
+			who = strings.Join(l.Names, " ")
 		}
-		if text != "" {
-			fmt.Fprintf(p.stdout, "%s: %s\n", strings.Join(l.Names, " "), text)
+		if text := l.trouble(); text != "" {
+			fmt.Fprintf(p.stdout, "%s: %s\n", who, text)
+		}
+		if l.Roll != nil {
+			fmt.Fprintf(p.stdout, "%s: its key is being changed: %s\n", who, l.Roll.Waiting)
 		}
 	}
+}
+
+// trouble is what is wrong, and when that was met. A problem has the error in it.
+func (l certificateLine) trouble() string {
+	text := l.Problem
+	if text == "" {
+		text = l.LastError
+	}
+	var times []string
+	if l.LastTry != nil {
+		times = append(times, "tried "+day(l.LastTry))
+	}
+	if l.NextTry != nil {
+		times = append(times, "next try "+day(l.NextTry))
+	}
+	if text != "" && len(times) > 0 {
+		text += " (" + strings.Join(times, ", ") + " UTC)"
+	}
+	return text
 }
 
 func or(text string) string {

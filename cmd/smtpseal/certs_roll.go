@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"time"
-
 	"crypto"
+	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -20,6 +18,7 @@ type roller struct {
 	program
 	*certs.Roll
 	cabinet *cabinet
+	issue   func(context.Context, *certs.Roll, crypto.Signer) error
 	publish bool
 	wait    bool
 	ttl     time.Duration
@@ -45,11 +44,16 @@ does with each call what can be done now:
   3. it renews the certificate with the next key, and says which record to remove.
 
 Call it again until it says that the roll-over is done, or let it --wait. What
-it has done is in the storage, so it can be interrupted at any time.`,
+it has done is in the storage, hosts and ports, too, so it can be interrupted at
+any time and gone on with by smtpseal certs roll NAME alone. smtpseal certs list
+shows how far it is.`,
 		Example: `  smtpseal certs roll mail.example.org
   smtpseal certs roll mail.example.org --publish --wait`,
 		Args: oneArgument("the name of a certificate"),
 		RunE: func(c *cobra.Command, names []string) error {
+			if err := checkPorts(c, ports); err != nil {
+				return err
+			}
 			b, err := p.openCabinet(c.Context(), from)
 			if err != nil {
 				return err
@@ -59,32 +63,39 @@ it has done is in the storage, so it can be interrupted at any time.`,
 			defer release()
 			ctx, stop := untilStopped(signals)
 			defer stop()
-			r.program, r.cabinet = p, b
+			r.program, r.cabinet, r.issue = p, b, b.IssueWith
 			if r.Roll, err = b.Source.Roll(names[0], keyType); err != nil {
 				return err
 			}
-			if r.Hosts = hosts; len(ports) == 0 {
-				ports = publicPorts(b.config.Listeners)
-			}
-			r.Ports = ports
-			if err := r.findZone(); err != nil {
-				return err
-			}
 			if abandon {
-				return r.abandon(ctx)
+				return r.abandon(ctx, hosts)
+			}
+			r.Hosts, r.Ports = hosts, ports
+			if err := errors.Join(r.places(ctx), r.findZone()); err != nil {
+				return err
 			}
 			return r.roll(ctx)
 		},
 	}
 	from.flags(c)
 	c.Flags().StringVar(&keyType, "key-type", "", "`TYPE` of the key, where the name has several: p256, p384, rsa2048, rsa4096")
-	c.Flags().IntSliceVar(&ports, "port", nil, "`PORT`s of the records, in place of those that are served")
-	c.Flags().StringSliceVar(&hosts, "host", nil, "`HOST`s of the records, in place of NAME: the MX hosts of a wildcard")
+	c.Flags().IntSliceVar(&ports, "port", nil, "`PORT`s of the records, in place of those that are served; remembered")
+	c.Flags().StringSliceVar(&hosts, "host", nil, "`HOST`s of the records, in place of NAME: the MX hosts of a wildcard; remembered")
 	c.Flags().BoolVar(&r.publish, "publish", false, "publish and remove the records by acme.dns")
 	c.Flags().DurationVar(&r.ttl, "ttl", time.Hour, "TTL of published records")
 	c.Flags().BoolVar(&r.wait, "wait", false, "wait until the next step can be done, to the end")
 	c.Flags().BoolVar(&abandon, "abandon", false, "forget the next key")
 	return c
+}
+
+// places are where the records stand: as named now, or as the roll-over was begun
+// with, or those that are served.
+func (r *roller) places(ctx context.Context) error {
+	err := r.Resume(ctx)
+	if len(r.Ports) == 0 {
+		r.Ports = publicPorts(r.cabinet.config.Listeners)
+	}
+	return err
 }
 
 // findZone prepares to look at the records, and to publish them if asked to.
@@ -107,107 +118,4 @@ func (r *roller) findZone() error {
 	}
 	r.Zone = zone
 	return nil
-}
-
-func (r *roller) abandon(ctx context.Context) error {
-	remove, err := r.Abandon(ctx)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(r.stdout, "the next key is forgotten; the key in use stays")
-	r.print("remove these records:", remove)
-	return nil
-}
-
-// roll goes on from where the last call came to.
-func (r *roller) roll(ctx context.Context) error {
-	state, err := r.State(ctx)
-	if err != nil {
-		return err
-	}
-	if state.Phase == certs.RollSwitched { // a call before this one came so far
-		return r.finish(ctx, state)
-	}
-	if state, err = r.Begin(ctx); err != nil {
-		return err
-	}
-	if r.publish {
-		if state, err = r.Publish(ctx, r.ttl); err != nil {
-			return fmt.Errorf("publish: %w", err)
-		}
-	} else {
-		r.print("these records must be in DNS now:", state.Publish)
-	}
-	for {
-		state, err = r.step(ctx)
-		if err == nil || !r.wait || ctx.Err() != nil {
-			break
-		}
-		fmt.Fprintf(r.stderr, "%s  %v\n", time.Now().Format(time.TimeOnly), err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(r.pause(state)):
-		}
-	}
-	if err != nil {
-		return advised{err, "run this again later; --wait does so by itself"}
-	}
-	return r.finish(ctx, state)
-}
-
-// pause is how long to wait before the next look: as long as the TTLs say, but
-// a server that lags behind may catch up at any time.
-func (r *roller) pause(state certs.RollState) time.Duration {
-	left := time.Until(state.Seen.Add(2 * state.TTL))
-	return min(max(left, time.Second), 30*time.Second)
-}
-
-// step looks, and switches if that is allowed.
-func (r *roller) step(ctx context.Context) (certs.RollState, error) {
-	state, err := r.Check(ctx)
-	if err == nil {
-		err = state.MaySwitch(time.Now())
-	}
-	if err != nil {
-		return state, err
-	}
-	return r.Switch(ctx, func(ctx context.Context, key crypto.Signer) error { return r.cabinet.IssueWith(ctx, r.Roll, key) })
-}
-
-// finish sees to the old record, once the certificate has the next key.
-func (r *roller) finish(ctx context.Context, state certs.RollState) error {
-	fmt.Fprintf(r.stdout, "%s has its next key: %s\n", r.Name, state.Current)
-	if r.wait {
-		fmt.Fprintln(r.stderr, "waiting until every replica serves it")
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Until(state.Switched.Add(65 * time.Second))):
-		}
-	}
-	var err error
-	if r.publish {
-		state, err = r.Publish(ctx, r.ttl)
-	} else {
-		state, err = r.Check(ctx)
-	}
-	if err == nil && state.Phase == certs.RollNone {
-		fmt.Fprintln(r.stdout, "no old record is left: the roll-over is done")
-		return nil
-	}
-	r.print("from a minute after the switch on, when every replica serves the new key, these records can go:", state.Remove)
-	if err == nil {
-		err = errors.New("the old record is still in DNS")
-	}
-	return advised{err, "run this again later"}
-}
-
-func (r *roller) print(title string, records []certs.TLSARecord) {
-	if len(records) == 0 {
-		return
-	}
-	fmt.Fprintln(r.stdout, title)
-	for _, one := range records {
-		fmt.Fprintf(r.stdout, "  %s\n", one)
-	}
 }

@@ -27,7 +27,10 @@ Only servers in a zone signed by DNSSEC are believed. Other mail servers look at
 _25._tcp alone.`,
 		Example: "  smtpseal certs tlsa -c smtpseal.yaml\n  smtpseal certs tlsa mail.example.org --port 25",
 		RunE: func(c *cobra.Command, names []string) error {
-			b, err := p.openCabinet(c.Context(), from)
+			if err := checkPorts(c, ports); err != nil {
+				return err
+			}
+			b, err := p.look(c.Context(), from)
 			if err != nil {
 				return err
 			}
@@ -48,6 +51,15 @@ _25._tcp alone.`,
 	from.flags(c)
 	c.Flags().IntSliceVar(&ports, "port", nil, "`PORT`s of the records, in place of those that are served")
 	return c
+}
+
+func checkPorts(c *cobra.Command, ports []int) error {
+	for _, port := range ports {
+		if port < 1 || port > 65535 {
+			return wrongUsage(c, "--port %d: a port is from 1 to 65535", port)
+		}
+	}
+	return nil
 }
 
 // publicPorts are where clients find the listeners: a port from 1024 on is most
