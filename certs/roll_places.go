@@ -7,6 +7,14 @@ import (
 	"slices"
 )
 
+// Begun reports whether a roll-over is under way. It asks less than State, and
+// needs no hosts.
+func (r *Roll) Begun(ctx context.Context) (bool, error) {
+	var rec rollRecord
+	err := r.readRecord(ctx, &rec)
+	return rec.Next != "", err
+}
+
 // Resume takes over the hosts and ports that the roll-over under way was begun
 // with, where the caller has named none: its records stand there. Others than
 // those are an error, since nobody has looked for them. With nothing under way

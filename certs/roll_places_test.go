@@ -22,6 +22,9 @@ func TestRollRemembersItsPlaces(t *testing.T) {
 		}
 		_, err := another([]string{"mail.example.org"}, 465, 25).Begin(t.Context())
 		must(t, err)
+		if begun, err := another([]string{"*.example.org"}).Begun(t.Context()); !begun || err != nil {
+			t.Error(begun, err)
+		}
 		_, err = another(nil, 25).Begin(t.Context()) // whoever writes it anew forgets nothing
 		must(t, err)
 		for _, c := range []struct {
@@ -49,6 +52,9 @@ func TestRollRemembersItsPlaces(t *testing.T) {
 		must(t, r.Resume(t.Context()))
 		if remove, err := r.Abandon(t.Context()); err != nil || len(remove) != 2 {
 			t.Errorf("to remove: %v, %v", remove, err)
+		}
+		if begun, err := r.Begun(t.Context()); begun || err != nil {
+			t.Error(begun, err)
 		}
 		if r = another(nil); r.Resume(t.Context()) != nil || r.Ports != nil {
 			t.Errorf("behind it: %v", r.Ports)
