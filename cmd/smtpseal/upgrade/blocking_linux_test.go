@@ -57,3 +57,30 @@ func TestWhatIsNoSocketCannotBeHandedOver(t *testing.T) {
 	_, err = u.Upgrade(t.Context(), []Handed{{"gone", closed}}, nil)
 	expectError(t, err, "hand over gone: ")
 }
+
+func TestACopyIsAListenerOfItsOwn(t *testing.T) {
+	l := listen(t, "tcp", "127.0.0.1:0")
+	for range 2 { // of a listener, and of a copy
+		c, err := Copy(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		l.Close()
+		client, err := net.Dial("tcp", c.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := c.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		expectOption(t, conn, func(fd int) (int, error) { return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE) }, 0)
+		client.Close()
+		conn.Close()
+		l = c
+	}
+	if _, err := Copy(&unixListener{}); err == nil {
+		t.Error("a copy of no socket")
+	}
+}

@@ -84,6 +84,17 @@ func duplicate(l net.Listener) (fd int, err error) {
 	return fd, failed
 }
 
+// Copy returns another listener of the same socket, to be closed on its own.
+// net.FileListener on what (*net.TCPListener).File returns would make the
+// socket blocking for a moment, in which somebody may be accepting.
+func Copy(l net.Listener) (net.Listener, error) {
+	fd, err := duplicate(l)
+	if err != nil {
+		return nil, err
+	}
+	return openListener(fd, l.Addr().String())
+}
+
 // inode names a pipe. Where the system numbers its pipes, as Linux does, no
 // other one has the name while this one lives.
 func inode(fd int) (string, error) {
