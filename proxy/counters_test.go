@@ -58,7 +58,7 @@ func TestCountersEqualTheLog(t *testing.T) {
 func anyRecord(random *rand.Rand) *Record {
 	outcomes := []Outcome{Completed, ClientClosed, ClientTimeout, NoTLS, TLSFailed, Refused, BackendUnreachable, BackendRefused, BackendClosed, Violation, Shutdown, Internal}
 	r := &Record{
-		Session: newID(), Listener: []string{"a", "b"}[random.IntN(2)], Phase: phases[random.IntN(len(phases))], Outcome: outcomes[random.IntN(len(outcomes))],
+		Session: newID(), Listener: []string{"a", "b"}[random.IntN(2)], Phase: Phases[random.IntN(len(Phases))], Outcome: outcomes[random.IntN(len(outcomes))],
 		Messages: random.IntN(3), BytesIn: random.Int64N(1e6), BytesOut: random.Int64N(1e6), LeftOut: random.IntN(2),
 		Duration: time.Duration(random.Int64N(1e12)),
 	}

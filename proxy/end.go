@@ -40,6 +40,12 @@ const (
 	unwelcomeRefused = "too_many_refused_commands"
 )
 
+// ViolationKinds are all there are, for who counts by them.
+var ViolationKinds = []string{
+	backendMismatch, badReply, unasked, smuggling, cleartextBehind, badLine, badChunk,
+	tooManyCommands, junk, wrongMode, badProxyHeader, noClientAddress, unwelcomeRefused,
+}
+
 func violation(kind string, say sentence, format string, args ...any) *end {
 	return &end{outcome: Violation, violation: kind, say: say, err: fmt.Errorf(format, args...)}
 }

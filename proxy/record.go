@@ -25,7 +25,8 @@ const (
 	PhaseBody      Phase = "body"
 )
 
-var phases = [...]Phase{PhaseAccept, PhaseCleartext, PhaseHandshake, PhaseDial, PhaseGreeting, PhaseCommand, PhaseReply, PhaseAuth, PhaseBody}
+// Phases are all of them.
+var Phases = [...]Phase{PhaseAccept, PhaseCleartext, PhaseHandshake, PhaseDial, PhaseGreeting, PhaseCommand, PhaseReply, PhaseAuth, PhaseBody}
 
 // An Outcome is how a session ended.
 type Outcome string
@@ -46,13 +47,9 @@ const (
 	Internal           Outcome = "internal"            // a defect of ours
 )
 
-// Phases and Outcomes are all there are, for who counts by them.
-var (
-	Phases = []Phase{PhaseAccept, PhaseCleartext, PhaseHandshake, PhaseDial, PhaseGreeting,
-		PhaseCommand, PhaseReply, PhaseAuth, PhaseBody}
-	Outcomes = []Outcome{Completed, ClientClosed, ClientTimeout, NoTLS, TLSFailed, Refused,
-		BackendUnreachable, BackendRefused, BackendClosed, Violation, Shutdown, Internal}
-)
+// Outcomes are all there are, for who counts by them.
+var Outcomes = [...]Outcome{Completed, ClientClosed, ClientTimeout, NoTLS, TLSFailed, Refused,
+	BackendUnreachable, BackendRefused, BackendClosed, Violation, Shutdown, Internal}
 
 // A Record is what happened in one session. Its steps only assign to it.
 type Record struct {

@@ -148,7 +148,7 @@ func (s *Server) Live() map[LiveKey]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for sess := range s.sessions {
-		live[LiveKey{sess.rec.Listener, phases[sess.phase.Load()]}]++
+		live[LiveKey{sess.rec.Listener, Phases[sess.phase.Load()]}]++
 	}
 	return live
 }

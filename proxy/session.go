@@ -21,7 +21,7 @@ type session struct {
 	settings *generation
 	listener *Listener
 	rec      Record
-	phase    atomic.Int32 // index in phases of rec.Phase, for others to read
+	phase    atomic.Int32 // index in Phases of rec.Phase, for others to read
 	client   sealed
 	local    netip.AddrPort
 	in       buffer       // from the client, decrypted, not yet forwarded
@@ -86,7 +86,7 @@ func newID() string {
 // reach says what the session does now.
 func (s *session) reach(p Phase) {
 	s.rec.Phase = p
-	s.phase.Store(int32(slices.Index(phases[:], p)))
+	s.phase.Store(int32(slices.Index(Phases[:], p)))
 }
 
 // until is d from now, but never beyond the end of the session.

@@ -26,10 +26,13 @@ func (s *service) status() admin.Status {
 		Backends:         s.backendStatus(now),
 		Certificates:     s.certificateStatus(now),
 		Reloads:          s.reloads.status(),
-		Violations:       totals.Violations,
+		Violations:       map[string]int64{},
 		ProxyLeftOut:     totals.LeftOut,
 		HandshakeSeconds: admin.Histogram(totals.HandshakeSeconds),
 		DialSeconds:      admin.Histogram(totals.DialSeconds),
+	}
+	for _, kind := range proxy.ViolationKinds {
+		status.Violations[kind] = totals.Violations[kind]
 	}
 	for _, f := range s.failures.Last() {
 		status.Failures = append(status.Failures, admin.Failure(f))
