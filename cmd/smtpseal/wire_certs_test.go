@@ -59,8 +59,14 @@ func TestRootLeavesTheServicesStorageAlone(t *testing.T) {
 backends: {mta: {preset: postfix, servers: ["127.0.0.1:25"]}}
 certificates: [{names: [mail.internal], internal: true}]
 storage: {path: `+dir+"}\n")
-	code, _, stderr := command("certs", "list", "-c", file)
-	if left, _ := os.ReadDir(dir); code != 1 || !strings.Contains(stderr, "sudo -u") || len(left) > 0 {
-		t.Errorf("exit %d, said %q, left %v", code, stderr, left)
+	for _, line := range []string{"renew mail.internal", "roll mail.internal", "export --root", "encrypt"} {
+		code, _, stderr := command(append(append([]string{"certs"}, strings.Fields(line)...), "-c", file)...)
+		if left, _ := os.ReadDir(dir); code != 1 || !strings.Contains(stderr, "sudo -u") || len(left) > 0 {
+			t.Errorf("%s: exit %d, said %q, left %v", line, code, stderr, left)
+		}
+	}
+	code, stdout, _ := command("certs", "list", "-c", file) // it may look, since that leaves nothing
+	if left, _ := os.ReadDir(dir); code != 1 || !strings.Contains(stdout, "mail.internal: ") || len(left) > 0 {
+		t.Errorf("list: exit %d, said %q, left %v", code, stdout, left)
 	}
 }
