@@ -22,13 +22,17 @@ type Header struct {
 	Size      int    // octets of the whole header
 }
 
-// readHeader takes the header off the connection, and no octet more.
+// readHeader takes the header off the connection, and no octet more. One that
+// speaks of smtpseal itself, as its health checks do (LOCAL), is empty.
 func readHeader(in *bufio.Reader) (Header, error) {
 	raw, err := proxyproto.Read(in)
 	if err != nil {
 		return Header{}, err
 	}
-	if raw.Version != 2 || raw.Command.IsLocal() || raw.SourceAddr == nil {
+	if raw.Version == 2 && raw.Command.IsLocal() {
+		return Header{}, nil
+	}
+	if raw.Version != 2 || raw.SourceAddr == nil {
 		return Header{}, errors.New("no client in the PROXY header")
 	}
 	h := Header{Family: "TCPv4", Client: raw.SourceAddr.String(), Server: raw.DestinationAddr.String()}
