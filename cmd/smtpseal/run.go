@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -84,16 +83,17 @@ func (p program) serve(ctx context.Context, load func() (*config.Config, error))
 		return err
 	}
 	defer tidying()()
-	s.untilAsked(s.ready(signals))
+	s.ready()
+	bySignal := s.untilAsked(signals)
 	within := s.now.Load().config.Timeouts.Shutdown
 	log.Info("draining", zap.Int("sessions", s.server.Sessions()), zap.Duration("at_most", within))
-	s.drain(signals, within)
+	s.drain(signals, bySignal, within)
 	stopped(log, time.Since(began), s.counters.Totals())
 	return nil
 }
 
-// ready says so to all who wait for it. The signals are as they were.
-func (s *service) ready(signals <-chan os.Signal) <-chan os.Signal {
+// ready says so to all who wait for it.
+func (s *service) ready() {
 	open := s.now.Load().sockets
 	s.log.Info("ready", zap.String("hostname", s.now.Load().hostname), zap.Strings("addresses", open.addresses()), zap.Strings("admin", open.addressesFor(forAdmin)))
 	if open.lost != nil {
@@ -104,5 +104,4 @@ func (s *service) ready(signals <-chan os.Signal) <-chan os.Signal {
 	}
 	s.log.Sync() // who waits for that line should not wait longer
 	s.tellSystemd()
-	return signals
 }

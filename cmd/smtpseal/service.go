@@ -90,7 +90,7 @@ func start(ctx context.Context, c *config.Config, o outside) (*service, error) {
 		return nil, err
 	}
 	for _, name := range s.inherited.Close() {
-		s.log.Warn("a socket that systemd opened is not in the configuration, and was closed", zap.String("name", name))
+		s.log.Warn("a socket that this process was given is not in the configuration, and was closed", zap.String("name", name))
 	}
 	return s, nil
 }

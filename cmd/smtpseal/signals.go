@@ -45,16 +45,16 @@ func startUnlessStopped(ctx context.Context, signals <-chan os.Signal, start fun
 }
 
 // untilAsked returns when the service is asked to end: by a signal, by request,
-// or because another process has taken over. What else signals ask for is done
-// beside that, since it may take long.
-func (s *service) untilAsked(signals <-chan os.Signal) {
+// or because another process has taken over; it tells whether by a signal. What
+// else signals ask for is done beside that, since it may take long.
+func (s *service) untilAsked(signals <-chan os.Signal) (bySignal bool) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var reloading, upgrading task
 	for {
 		select {
 		case <-s.asked.Done():
-			return
+			return bySignal
 		case signal := <-signals:
 			switch signal {
 			case reloadSignal:
@@ -62,6 +62,7 @@ func (s *service) untilAsked(signals <-chan os.Signal) {
 			case upgradeSignal:
 				upgrading.start(func() { s.handOver(ctx) })
 			default:
+				bySignal = true
 				s.askToEnd()
 			}
 		}
@@ -92,10 +93,12 @@ func (t *task) start(do func()) {
 	}()
 }
 
-// drain stops the service within the given time, or at the next request to
-// stop. It is no failure when sessions had to be cut short: stopping was what
+// drain stops the service within the given time, or at a second signal. The one
+// that it began with is the first; a drain that began otherwise has none yet, as
+// when systemd ends all processes, of which one was about to end after an
+// upgrade. It is no failure when sessions had to be cut short: stopping was what
 // was asked for, and the log says so.
-func (s *service) drain(signals <-chan os.Signal, within time.Duration) {
+func (s *service) drain(signals <-chan os.Signal, bySignal bool, within time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	stopped := make(chan struct{})
@@ -105,7 +108,11 @@ func (s *service) drain(signals <-chan os.Signal, within time.Duration) {
 		for {
 			select {
 			case signal := <-signals:
-				if signal != reloadSignal && signal != upgradeSignal {
+				switch {
+				case signal == reloadSignal, signal == upgradeSignal:
+				case !bySignal:
+					bySignal = true
+				default:
 					cancel()
 					return
 				}

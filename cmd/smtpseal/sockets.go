@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 
 	"smtpseal/cmd/smtpseal/upgrade"
@@ -171,24 +170,11 @@ func copies(nets []net.Listener) (all []net.Listener, err error) {
 		c, err := copyOf(l)
 		if err != nil {
 			closeAll(all)
-			return nil, err
+			return nil, fmt.Errorf("copy the listener of %s: %w", l.Addr(), err)
 		}
 		all = append(all, c)
 	}
 	return all, nil
-}
-
-func copyOf(l net.Listener) (net.Listener, error) {
-	of, ok := l.(interface{ File() (*os.File, error) })
-	if !ok {
-		return nil, fmt.Errorf("%s cannot be given to another part of the program: restart instead", l.Addr())
-	}
-	file, err := of.File()
-	if err != nil {
-		return nil, fmt.Errorf("copy the listener of %s: %w", l.Addr(), err)
-	}
-	defer file.Close()
-	return net.FileListener(file)
 }
 
 // rollBack gives up what was opened for a configuration that does not run.

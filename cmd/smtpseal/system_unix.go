@@ -4,11 +4,14 @@ package main
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/signal"
 	"os/user"
 	"strconv"
 	"syscall"
+
+	"smtpseal/cmd/smtpseal/upgrade"
 )
 
 // reloadSignal asks for configuration and certificates to be read again,
@@ -30,6 +33,9 @@ func notify() (<-chan os.Signal, func()) {
 		signal.Reset(syscall.SIGPIPE)
 	}
 }
+
+// copyOf is another listener of the same socket, to be closed on its own.
+func copyOf(l net.Listener) (net.Listener, error) { return upgrade.Copy(l) }
 
 func isInUse(err error) bool    { return errors.Is(err, syscall.EADDRINUSE) }
 func isRefused(err error) bool  { return errors.Is(err, syscall.ECONNREFUSED) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -22,6 +23,10 @@ func notify() (<-chan os.Signal, func()) {
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	return signals, func() { signal.Stop(signals) }
 }
+
+// copyOf is no copy, which Windows cannot make: a reload that moves an address to
+// another part of the program, or changes what is served on one, needs a restart.
+func copyOf(l net.Listener) (net.Listener, error) { return l, nil }
 
 func isInUse(err error) bool    { return errors.Is(err, windows.WSAEADDRINUSE) }
 func isRefused(err error) bool  { return errors.Is(err, windows.WSAECONNREFUSED) }
