@@ -33,7 +33,8 @@ func instruction(preset string) string {
 	case "exchange":
 		return "Give this machine's address a receive connector of its own that asks for a login and has no right to relay"
 	case "sendmail":
-		return "Take this machine's address, and 127.0.0.1 if it is the same machine, out of what may relay (the access map, relay-domains, class R), and let the sessions log in"
+		return "Take this machine's address out of what may relay (the access map, relay-domains, class R), and let the sessions log in. " +
+			"On the same machine reach Sendmail by another address than 127.0.0.1 and ::1, for which it relays whatever its files say, or by a port that demands a login (M=a): smtpseal recipe sendmail"
 	}
 	return "Write proxy_protocol: v2, or v1, and turn it on at the mail server as well; " +
 		"if that cannot be, take this machine's address out of whatever it trusts (mynetworks, relay hosts)"

@@ -43,7 +43,7 @@ func TestWarnings(t *testing.T) {
 		{"Sendmail reads none", Config{
 			Listeners: []Listener{listening("a", "implicit", ":465")},
 			Backends:  []Backend{{Name: "mta", Preset: "sendmail", ProxyProtocol: "off"}},
-		}, [][]string{{"backend mta: proxy_protocol is off", "access map"}}},
+		}, [][]string{{"backend mta: proxy_protocol is off", "access map", "another address than 127.0.0.1"}}},
 		{"modes that clients do not expect", Config{
 			Listeners: []Listener{
 				listening("a", "starttls", "127.0.0.1:2525", ":465"), listening("b", "implicit", "[::1]:587"),
