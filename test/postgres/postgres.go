@@ -44,7 +44,7 @@ type Server struct {
 	root string // where the packages are unpacked
 	addr string
 
-	log     journal
+	log     debian.Journal
 	mu      sync.Mutex
 	process *exec.Cmd // nil: stopped
 }

@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -9,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -144,21 +142,3 @@ func (s *Server) Freeze() { s.process.command.Process.Signal(syscall.SIGSTOP) }
 
 // Thaw lets it go on, with what has come in meanwhile.
 func (s *Server) Thaw() { s.process.command.Process.Signal(syscall.SIGCONT) }
-
-// A journal gathers what the server says.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}

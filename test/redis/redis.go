@@ -32,7 +32,7 @@ type Server struct {
 	dir     string
 	addr    string
 	process *process // nil: stopped
-	log     journal
+	log     debian.Journal
 }
 
 // Start runs a server until the test ends.
