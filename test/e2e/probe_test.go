@@ -20,7 +20,7 @@ func TestProbeOfSmtpsealIsClean(t *testing.T) {
 	p := start(t, setup{Server: mailbox.Addr("proxy")})
 	to := recipient("probe")
 	notes := map[string]bool{
-		"http": true, // inside TLS the backend decides
+		"http": true,                              // inside TLS the backend decides
 		"tlsa": true, "mx": true, "mta-sts": true, // DNS knows nothing of this server
 	}
 	for listener, mode := range map[string]probe.Mode{submissions: probe.Implicit, submission: probe.StartTLS, mx: probe.Opportunistic} {
