@@ -15,11 +15,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"smtpseal/certs"
 	"smtpseal/certs/storage"
+	"smtpseal/config"
 )
 
 // listed runs certs list --json.
@@ -193,5 +195,18 @@ func TestRenewSaysWhatIsInTheWay(t *testing.T) {
 	}
 	if _, stdout, _ := command("certs", "list", "-c", file); !strings.Contains(stdout, "(tried "+time.Now().UTC().Format("2006-01-02 ")) {
 		t.Errorf("list says\n%s", stdout)
+	}
+}
+
+func TestNoteOfAPortSaysWhatToDo(t *testing.T) {
+	addr := config.Address{Network: "tcp", Addr: ":80"}
+	for err, want := range map[error]string{
+		syscall.EADDRINUSE: "who has the port: ss -ltnp 'sport = :80'",
+		syscall.EACCES:     "without one, run this as a user who may open the port",
+	} {
+		note := noteTaken("http-01", addr, &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", err)})
+		if !strings.HasPrefix(note, "listen :80 (http-01): "+err.Error()+": fine if a running smtpseal") || !strings.HasSuffix(note, want) {
+			t.Error(note)
+		}
 	}
 }
