@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -109,7 +110,9 @@ func (s *session) dial() (*relay, error) {
 		state := s.client.tls.ConnectionState()
 		facts.TLS = &state
 	}
-	born, err := b.Dial(s.until(s.settings.Timeouts.Dial), facts)
+	ctx, done := s.untilAborted()
+	defer done()
+	born, err := b.DialContext(ctx, s.until(s.settings.Timeouts.Dial), facts)
 	s.rec.Dials = append(s.rec.Dials, time.Since(start))
 	if err != nil {
 		return nil, &end{outcome: BackendUnreachable, say: unavailable, err: fmt.Errorf("backend %s: %w", b.Name, err)}
@@ -124,6 +127,19 @@ func (s *session) dial() (*relay, error) {
 		r.reset() // the abort could not reach what was not there yet
 	}
 	return r, nil
+}
+
+// untilAborted is a context for a dial: there is no connection yet that abort
+// could close.
+func (s *session) untilAborted() (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.giveUp = cancel
+	if s.aborted {
+		cancel()
+	}
+	return ctx, cancel
 }
 
 // mismatch ends a session whose backend behaves as one does that expects

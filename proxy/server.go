@@ -123,7 +123,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Unlock()
 	select {
 	case <-done:
-	case <-time.After(time.Second): // a dial under way ends by itself
+	case <-time.After(time.Second): // what waits for the processor now ends by itself
 	}
 	return ctx.Err()
 }

@@ -36,6 +36,7 @@ type session struct {
 	resting  bool       // waits for the client between two turns, outside a transaction
 	draining bool
 	aborted  bool
+	giveUp   func() // ends a dial, if there was one
 }
 
 // run is the whole life of a session. It is the only place that recovers, and
@@ -160,6 +161,9 @@ func (s *session) abort() {
 	defer s.mu.Unlock()
 	s.aborted = true
 	s.client.Conn.Close()
+	if s.giveUp != nil {
+		s.giveUp()
+	}
 	if s.relay != nil {
 		s.relay.reset()
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -283,6 +284,30 @@ func TestAbortInDial(t *testing.T) {
 		}
 		if r := <-s.records; r.Outcome != Shutdown || r.Duration > 10*time.Second {
 			t.Errorf("%s after %v: %v", r.Outcome, r.Duration, r.Err)
+		}
+	})
+}
+
+// A drain that has taken too long ends a dial, so that its session is on record
+// before the process has ended. Nothing is said against the server.
+func TestAbortEndsADial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, Opportunistic, nil)
+		blackHole(s)
+		c := s.connect()
+		defer func() { c.Close(); s.close() }()
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		if err := s.server.Shutdown(ctx); err == nil || time.Since(begin) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		if r := <-s.records; r.Outcome != Shutdown || !errors.Is(r.Err, errCutOff) || r.Duration != 2*time.Second {
+			t.Errorf("%s after %v: %v", r.Outcome, r.Duration, r.Err)
+		}
+		if b := s.settings.Listeners[0].Backend; !b.Up() || b.State()[0].Known {
+			t.Errorf("%+v", b.State())
 		}
 	})
 }

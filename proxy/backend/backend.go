@@ -78,6 +78,12 @@ type Birth struct {
 // what is left until deadline, so that one that swallows packets does not keep
 // the next from being tried. A failure counts as one of the server's health.
 func (b *Backend) Dial(deadline time.Time, f Facts) (Birth, error) {
+	return b.DialContext(context.Background(), deadline, f)
+}
+
+// DialContext is Dial for a caller who may lose interest: when ctx is done it
+// returns at once, and nothing is said against a server.
+func (b *Backend) DialContext(ctx context.Context, deadline time.Time, f Facts) (Birth, error) {
 	header, dropped, err := b.Header(f)
 	if err != nil {
 		return Birth{}, err
@@ -89,9 +95,12 @@ func (b *Backend) Dial(deadline time.Time, f Facts) (Birth, error) {
 	servers := b.candidates()
 	for i, server := range servers {
 		share := time.Until(deadline) / time.Duration(len(servers)-i)
-		conn, err := b.open(server, time.Now().Add(share), header)
+		conn, err := b.open(ctx, server, time.Now().Add(share), header)
 		if err == nil {
 			return Birth{Conn: conn, Server: server, Dropped: dropped}, nil
+		}
+		if ctx.Err() != nil {
+			return Birth{}, err
 		}
 		if share > 0 { // else it was the session that had no time left
 			b.Failed(server, err)
@@ -101,8 +110,8 @@ func (b *Backend) Dial(deadline time.Time, f Facts) (Birth, error) {
 	return Birth{}, errors.Join(failed...)
 }
 
-func (b *Backend) open(server Server, deadline time.Time, header []byte) (net.Conn, error) {
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+func (b *Backend) open(ctx context.Context, server Server, deadline time.Time, header []byte) (net.Conn, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	conn, err := b.dial(ctx, server)
 	if err != nil {
