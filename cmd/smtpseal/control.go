@@ -131,7 +131,8 @@ func (p program) drainBy(ctx context.Context, client *admin.Client, within time.
 	defer tick.Stop()
 	for end := time.Now().Add(within); time.Now().Before(end); {
 		now, err := client.Status(ctx)
-		if err != nil && ctx.Err() == nil || err == nil && !now.Started.Equal(before.Started) { // gone, or another one's by now
+		// An answer that is late, or none of its own, does not mean that it has ended.
+		if errors.Is(err, admin.ErrNobody) || err == nil && !now.Started.Equal(before.Started) { // gone, or another one's by now
 			progress.end()
 			fmt.Fprintln(p.stdout, "drained")
 			return nil
