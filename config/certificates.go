@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -50,6 +51,8 @@ func (s section) finishCertificate(c *Certificate) {
 		s.at("key_types").wrong("has no effect on a certificate of the internal CA", "remove it: its keys are all p256")
 	case c.ByACME() && !s.has("key_types"):
 		c.KeyTypes = []string{"p256"}
+	case slices.Contains(c.KeyTypes, "rsa2048") && slices.Contains(c.KeyTypes, "rsa4096"):
+		s.at("key_types").wrong("has two sizes of RSA, between which no client can choose", "keep one of the two")
 	}
 }
 
