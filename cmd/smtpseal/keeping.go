@@ -116,6 +116,7 @@ func openKeeping(ctx context.Context, c *config.Config, m made, s *service) (_ *
 		return nil, err
 	}
 	options.Tickets, options.Observe = s.tickets, s.renewals.observe
+	options.Strict = s.now.Load() != nil // nothing that runs is given up for a part of what is wanted
 	if k.source, err = certs.Open(ctx, options); err != nil {
 		return nil, fmt.Errorf("certificates: %w", err)
 	}
