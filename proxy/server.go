@@ -26,6 +26,7 @@ type Server struct {
 	sessions map[*session]struct{} // of all generations
 	clients  map[netip.Prefix]int
 	closed   bool
+	cut      bool // the time of a drain is over
 	running  sync.WaitGroup // sessions and accept loops
 }
 
@@ -53,10 +54,13 @@ func (s *Server) start(at *place, conn net.Conn) {
 	sess.limit = sess.rec.Start.Add(at.settings.Timeouts.Session)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.cut {
 		conn.Close()
 		return
 	}
+	// Accepted just before the listener was closed: it hears 421 as the others
+	// do, for nobody else will ever see it.
+	sess.draining = s.closed
 	most := at.settings.Limits.Sessions
 	sess.refused = most > 0 && len(s.sessions) >= most
 	s.sessions[sess] = struct{}{}
@@ -117,6 +121,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
+	s.cut = true
 	for sess := range s.sessions {
 		sess.abort()
 	}
