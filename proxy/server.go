@@ -26,7 +26,7 @@ type Server struct {
 	sessions map[*session]struct{} // of all generations
 	clients  map[netip.Prefix]int
 	closed   bool
-	cut      bool // the time of a drain is over
+	cut      bool           // the time of a drain is over
 	running  sync.WaitGroup // sessions and accept loops
 }
 
