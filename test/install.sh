@@ -4,16 +4,16 @@
 #
 # Clients (curl, swaks, openssl) and what the race detector needs of C are
 # installed with apt. Servers (Postfix and Cyrus SASL, Exim, BIND, Redis,
-# PostgreSQL) are only unpacked, into .cache/debian of the working tree: a
-# server that is installed is also started and enabled, and no test may do that
-# to a machine. So is Chromium, which would bring a desktop's menus along.
+# PostgreSQL, Prometheus, fail2ban) are only unpacked, into .cache/debian of the
+# working tree: a server that is installed is also started and enabled, and no
+# test may do that to a machine. So is Chromium, which would bring a desktop's menus along.
 # `rm -rf .cache` undoes it.
 set -eu
 umask 022
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
 cache=$(cd "$(dirname "$0")/.." && pwd)/.cache
-unpacked="postfix sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db bind9 redis-server postgresql-15 chromium-headless-shell libnss-wrapper exim4-daemon-heavy"
+unpacked="postfix sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db bind9 redis-server postgresql-15 chromium-headless-shell libnss-wrapper exim4-daemon-heavy prometheus fail2ban"
 clients="curl swaks openssl"
 
 fail() {
