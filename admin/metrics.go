@@ -24,6 +24,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	buildInfo        = desc("build_info", "Always 1; the labels say which program this is.", "version", "commit", "go")
 	ready            = desc("ready", "Whether clients should be sent here, 1 or 0, as /readyz says.")
+	draining         = desc("draining", "Whether it was told to stop and finishes what is under way, 1 or 0.")
 	sessionsTotal    = desc("sessions_total", "Sessions that have ended, by how.", "listener", "outcome")
 	sessions         = desc("sessions", "Sessions under way, by what they are doing.", "listener", "phase")
 	handshakesTotal  = desc("handshakes_total", "TLS handshakes. The version is empty where none was agreed on.", "listener", "version", "result")
@@ -31,6 +32,7 @@ var (
 	messagesTotal    = desc("messages_total", "Messages that a backend has accepted.", "listener")
 	bytesTotal       = desc("bytes_total", "Bytes from clients (in) and to clients (out), without TLS.", "listener", "direction")
 	backendUp        = desc("backend_up", "Whether a server can be used, 1 or 0; 1 also as long as nothing is known.", "backend", "server")
+	openRelay        = desc("backend_open_relay", "Whether a backend was seen to take mail from strangers for foreign domains, 1 or 0; 0 also where nobody has asked it.", "backend")
 	dialSeconds      = desc("backend_dial_seconds", "Time to connect to a backend, in seconds.")
 	notAfter         = desc("certificate_not_after_seconds", "Unix time in seconds at which the certificate for a name ends; of several the first; 0 if there is none.", "name")
 	certProblem      = desc("certificate_problem", "Whether somebody should look at a certificate, 1 or 0; /status says why.", "name")
@@ -52,10 +54,12 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	m := sums{}
 	m.gauge(buildInfo, 1, s.Build.Version, s.Build.Commit, s.Build.Go)
 	m.gauge(ready, truth(s.Ready))
+	m.gauge(draining, truth(s.State == Draining))
 	for _, l := range s.Listeners {
 		m.listener(l)
 	}
 	for _, b := range s.Backends {
+		m.set(openRelay, prometheus.GaugeValue, truth(b.Warning != ""), []string{b.Name}, more)
 		for _, server := range b.Servers {
 			m.gauge(backendUp, truth(server.Up), b.Name, server.Address)
 		}

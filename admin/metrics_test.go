@@ -86,6 +86,24 @@ func TestMetricsOfTwins(t *testing.T) {
 	}
 }
 
+// What an alert stands on moves when it should.
+func TestMetricsOfTrouble(t *testing.T) {
+	s := busy()
+	s.State, s.Ready = Draining, false
+	s.Backends[1].Warning = "it relays"
+	text := scrape(t, s)
+	for _, line := range []string{
+		`smtpseal_ready 0`,
+		`smtpseal_draining 1`,
+		`smtpseal_backend_open_relay{backend="mta"} 0`,
+		`smtpseal_backend_open_relay{backend="mta-mx"} 1`,
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("no %q in\n%s", line, ours(text))
+		}
+	}
+}
+
 // The page, /status and the metrics are asked at once by many.
 func TestMetricsAtOnce(t *testing.T) {
 	handler := metricsHandler(func() Status { return busy().complete() })
