@@ -85,8 +85,7 @@ func (a *administration) close() {
 
 // reloadFor is a reload on request.
 func (s *service) reloadFor(ctx context.Context) admin.Reload {
-	s.reload(ctx)
-	return s.reloads.lastOne()
+	return resultOf(s.reload(ctx))
 }
 
 // renew obtains certificates for a name.

@@ -12,8 +12,11 @@ import (
 func (s *service) handOver(ctx context.Context) {
 	ctx, release := s.untilEnd(ctx)
 	defer release()
-	s.changing.Lock()
-	defer s.changing.Unlock()
+	done, err := s.claim(ctx)
+	if err != nil {
+		return
+	}
+	defer done()
 	if ctx.Err() != nil {
 		return
 	}

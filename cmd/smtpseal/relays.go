@@ -33,12 +33,17 @@ const relayTimeout = 15 * time.Second
 type relays struct {
 	mu     sync.Mutex
 	found  map[string]string // a warning, or "" where all is well; absent: not known
-	asking map[string]bool
+	asking map[*backend.Backend]bool
 }
 
-func (r *relays) set(name, warning string) {
+// set keeps the answer to a question of a setup that lives as long as life. What
+// an earlier one hears says nothing of the servers that have the name now.
+func (r *relays) set(life context.Context, name, warning string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if life.Err() != nil {
+		return
+	}
 	if r.found == nil {
 		r.found = map[string]string{}
 	}
@@ -59,23 +64,23 @@ func (r *relays) warning(name string) string {
 
 // begin reports whether the caller is the one to ask a backend, and then owes
 // an end.
-func (r *relays) begin(name string) bool {
+func (r *relays) begin(b *backend.Backend) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, known := r.found[name]; known || r.asking[name] {
+	if _, known := r.found[b.Name]; known || r.asking[b] {
 		return false
 	}
 	if r.asking == nil {
-		r.asking = map[string]bool{}
+		r.asking = map[*backend.Backend]bool{}
 	}
-	r.asking[name] = true
+	r.asking[b] = true
 	return true
 }
 
-func (r *relays) end(name string) {
+func (r *relays) end(b *backend.Backend) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.asking, name)
+	delete(r.asking, b)
 }
 
 // An openRelay is the answer that nobody wants.
@@ -91,7 +96,7 @@ func checkRelay(ctx context.Context, b *backend.Backend) error {
 	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
-	born, err := b.Dial(deadline, stranger)
+	born, err := b.DialContext(ctx, deadline, stranger)
 	if err != nil {
 		return err
 	}
@@ -119,12 +124,14 @@ func (s *service) askForRelays(ctx context.Context, next, before *setup) error {
 		err := checkRelay(ctx, one)
 		var open openRelay
 		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
 		case errors.As(err, &open):
 			refused = append(refused, advised{err, "or write backends." + b.Name + ".relay_check: warn, to serve all the same"})
 		case err != nil:
 			s.log.Warn("backend not asked whether it relays for strangers; it will be when it is up", zap.String("backend", b.Name), zap.Error(err))
 		default:
-			s.relays.set(b.Name, "")
+			next.noRelays = append(next.noRelays, b.Name)
 		}
 	}
 	return errors.Join(refused...)
@@ -151,8 +158,11 @@ func (n *setup) wantsRelayCheck(name string) bool {
 // askLater asks the others beside the work.
 func (s *service) askLater(next, before *setup) {
 	for _, b := range next.config.Backends {
-		if b.RelayCheck == "off" || b.RelayCheck != "refuse" && !next.relayKnown(b, before) {
+		if b.RelayCheck == "off" || !next.relayKnown(b, before) {
 			s.relays.forget(b.Name)
+		}
+		if slices.Contains(next.noRelays, b.Name) {
+			s.relays.set(next.life, b.Name, "")
 		}
 		if next.wantsRelayCheck(b.Name) {
 			next.asking.Go(func() { s.askForRelay(next, b.Name) })
@@ -163,18 +173,19 @@ func (s *service) askLater(next, before *setup) {
 // askForRelay asks a backend of which nothing is known. One that is not up yet is
 // asked as soon as it is.
 func (s *service) askForRelay(n *setup, name string) {
-	if !s.relays.begin(name) {
+	b := n.backends[name]
+	if !s.relays.begin(b) {
 		return
 	}
-	defer s.relays.end(name)
-	err := checkRelay(n.life, n.backends[name])
+	defer s.relays.end(b)
+	err := checkRelay(n.life, b)
 	var open openRelay
 	switch {
 	case errors.As(err, &open):
-		s.relays.set(name, err.Error())
+		s.relays.set(n.life, name, err.Error())
 		s.log.Warn("open relay", zap.String("backend", name), zap.String("reply", open.reply), zap.String("hint", open.why))
 	case err == nil:
-		s.relays.set(name, "")
+		s.relays.set(n.life, name, "")
 	case n.life.Err() == nil:
 		s.log.Info("backend not asked whether it relays for strangers; it will be when it is up", zap.String("backend", name), zap.Error(err))
 	}

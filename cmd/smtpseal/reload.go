@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+
+	"smtpseal/admin"
 )
 
 // reload reads the configuration again and puts it into effect, or changes
@@ -15,12 +16,25 @@ import (
 func (s *service) reload(ctx context.Context) error {
 	ctx, release := s.untilEnd(ctx)
 	defer release()
-	s.changing.Lock()
-	defer s.changing.Unlock()
+	done, err := s.claim(ctx)
+	if s.asked.Err() != nil {
+		if err == nil {
+			done()
+		}
+		return errEnding
+	}
+	if err != nil {
+		return err
+	}
+	defer done()
 	s.systemd.Reloading()
 	defer func() { s.systemd.Ready(s.line()) }()
 	began := time.Now()
-	err := s.replaceSetup(ctx)
+	err = s.replaceSetup(ctx)
+	if err != nil && s.asked.Err() != nil {
+		s.log.Info("configuration not reloaded: smtpseal is ending")
+		return errEnding
+	}
 	s.reloads.add(err)
 	if err != nil {
 		s.log.Error("configuration not reloaded: the one before stays in effect", zap.String("error", oneLine(err)))
@@ -42,9 +56,6 @@ func (s *service) untilEnd(ctx context.Context) (context.Context, func()) {
 }
 
 func (s *service) replaceSetup(ctx context.Context) error {
-	if s.asked.Err() != nil {
-		return errEnding
-	}
 	c, err := s.load()
 	if err != nil {
 		return err
@@ -71,18 +82,25 @@ func oneLine(err error) string {
 type reloads struct {
 	mu         sync.Mutex
 	ok, failed int64
-	last       time.Time
-	err        string
+	last       admin.Reload
 }
 
 func (r *reloads) add(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.last, r.err = time.Now(), ""
-	if err != nil && !errors.Is(err, errEnding) {
+	r.last = resultOf(err)
+	if err != nil {
 		r.failed++
-		r.err = oneLine(err)
 		return
 	}
 	r.ok++
+}
+
+// resultOf is what came of one attempt, for who asked for it: the last one may
+// be another's by then.
+func resultOf(err error) admin.Reload {
+	if err != nil {
+		return admin.Reload{Time: time.Now(), Result: "failed", Error: oneLine(err)}
+	}
+	return admin.Reload{Time: time.Now(), Result: "ok"}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,7 +38,7 @@ type service struct {
 	askToEnd  func()           // as TERM does; a reload under way gives up
 	replaced  atomic.Bool      // by another process, which is systemd's main one now
 
-	changing sync.Mutex            // held by who changes the setup, or ends it
+	changing chan struct{}         // holds one while somebody changes the setup, or ends it: see claim
 	now      atomic.Pointer[setup] // the one that runs
 	life     context.Context       // until the service has ended
 	unlive   context.CancelFunc
@@ -59,7 +60,7 @@ type outside struct {
 func start(ctx context.Context, c *config.Config, o outside) (*service, error) {
 	s := &service{
 		log: o.log, load: o.load, relevel: o.relevel, inherited: o.inherited,
-		began: time.Now(), tickets: certs.NewTickets(),
+		began: time.Now(), tickets: certs.NewTickets(), changing: make(chan struct{}, 1),
 	}
 	if s.inherited == nil {
 		s.inherited = new(upgrade.Sockets)
@@ -100,8 +101,11 @@ func start(ctx context.Context, c *config.Config, o outside) (*service, error) {
 // the time they needed. People can look on meanwhile.
 func (s *service) stop(ctx context.Context) (unhurried bool) {
 	s.askToEnd()
-	s.changing.Lock() // a reload under way gives up
-	defer s.changing.Unlock()
+	// A reload under way gives up. One that cannot, since a file that it reads
+	// does not answer, keeps nobody from ending.
+	if done, err := s.claim(ctx); err == nil {
+		defer done()
+	}
 	if !s.replaced.Load() {
 		s.systemd.Stopping()
 	}
@@ -111,4 +115,15 @@ func (s *service) stop(ctx context.Context) (unhurried bool) {
 	s.unlive()
 	s.beside.Wait()
 	return err == nil || !busy
+}
+
+// claim makes the caller the only one who changes the setup, or ends it, until
+// it calls done. At the end of ctx it has waited in vain.
+func (s *service) claim(ctx context.Context) (done func(), err error) {
+	select {
+	case s.changing <- struct{}{}:
+		return func() { <-s.changing }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("another change is under way: %w", ctx.Err())
+	}
 }

@@ -28,6 +28,7 @@ type setup struct {
 	by       map[string]proxy.Listener
 	backends map[string]*backend.Backend
 	admin    *administration // nil: there is none
+	noRelays []string        // backends that were asked before, and do not relay
 
 	life   context.Context // while it runs
 	unlive context.CancelFunc

@@ -158,24 +158,5 @@ func (r *renewals) of(name, keyType string) admin.Results {
 func (r *reloads) status() admin.Reloads {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	status := admin.Reloads{Results: admin.Results{OK: r.ok, Failed: r.failed}}
-	if !r.last.IsZero() {
-		status.Last = r.result()
-	}
-	return status
-}
-
-func (r *reloads) lastOne() admin.Reload {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.result()
-}
-
-// result is called under mu.
-func (r *reloads) result() admin.Reload {
-	one := admin.Reload{Time: r.last, Result: "ok", Error: r.err}
-	if r.err != "" {
-		one.Result = "failed"
-	}
-	return one
+	return admin.Reloads{Results: admin.Results{OK: r.ok, Failed: r.failed}, Last: r.last}
 }
