@@ -3,6 +3,7 @@ package admin
 import (
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -34,6 +35,7 @@ var (
 	backendUp        = desc("backend_up", "Whether a server can be used, 1 or 0; 1 also as long as nothing is known.", "backend", "server")
 	openRelay        = desc("backend_open_relay", "Whether a backend was seen to take mail from strangers for foreign domains, 1 or 0; 0 also where nobody has asked it.", "backend")
 	dialSeconds      = desc("backend_dial_seconds", "Time to connect to a backend, in seconds.")
+	notBefore        = desc("certificate_not_before_seconds", "Unix time in seconds at which the life of the certificate for a name began; of several the first; 0 if there is none.", "name")
 	notAfter         = desc("certificate_not_after_seconds", "Unix time in seconds at which the certificate for a name ends; of several the first; 0 if there is none.", "name")
 	certProblem      = desc("certificate_problem", "Whether somebody should look at a certificate, 1 or 0; /status says why.", "name")
 	renewalsTotal    = desc("certificate_renewals_total", "Tries to obtain or renew a certificate.", "name", "result")
@@ -153,7 +155,8 @@ func (m sums) listener(l Listener) {
 func (m sums) certificates(all []Certificate) {
 	for _, c := range all {
 		for _, name := range c.Names {
-			m.gauge(notAfter, unix(c), name)
+			m.gauge(notBefore, unix(c.NotBefore), name)
+			m.gauge(notAfter, unix(c.NotAfter), name)
 			m.set(certProblem, prometheus.GaugeValue, truth(c.Problem != ""), []string{name}, more)
 			m.count(renewalsTotal, c.Renewals.OK, name, ok)
 			m.count(renewalsTotal, c.Renewals.Failed, name, failed)
@@ -161,13 +164,13 @@ func (m sums) certificates(all []Certificate) {
 	}
 }
 
-// unix is a certificate's end. None is 0, so that an alert on the time that is
-// left goes off.
-func unix(c Certificate) float64 {
-	if c.NotAfter.IsZero() {
+// unix is a time of a certificate. None is 0, so that an alert on the time that
+// is left goes off.
+func unix(t time.Time) float64 {
+	if t.IsZero() {
 		return 0
 	}
-	return float64(c.NotAfter.Unix())
+	return float64(t.Unix())
 }
 
 // send hands everything over. Text that is no UTF-8 would make the whole answer

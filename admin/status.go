@@ -103,7 +103,8 @@ type Certificate struct {
 	Source      string    `json:"source"` // a file, internal, or acme
 	KeyType     string    `json:"key_type"`
 	Issuer      string    `json:"issuer"`
-	Serial      string    `json:"serial"`             // hexadecimal
+	Serial      string    `json:"serial"` // hexadecimal
+	NotBefore   time.Time `json:"not_before,omitzero"`
 	NotAfter    time.Time `json:"not_after,omitzero"` // zero: there is no certificate yet
 	DaysLeft    int       `json:"days_left"`          // whole ones; negative: so long past its end
 	NextRenewal time.Time `json:"next_renewal,omitzero"`

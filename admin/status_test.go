@@ -90,10 +90,10 @@ func busy() Status {
 			}},
 		},
 		Certificates: []Certificate{
-			{Names: []string{"mail.example.org"}, Source: "acme", KeyType: "p256", Issuer: "E7", Serial: "3ab4", NotAfter: noon.AddDate(0, 0, 61),
+			{Names: []string{"mail.example.org"}, Source: "acme", KeyType: "p256", Issuer: "E7", Serial: "3ab4", NotBefore: noon.AddDate(0, 0, -29), NotAfter: noon.AddDate(0, 0, 61),
 				NextRenewal: noon.AddDate(0, 0, 31), Renewals: Results{OK: 3, Failed: 1}},
 			{Names: []string{"smtp.example.org", "imap.example.org"}, Source: "/etc/smtpseal/tls.crt", KeyType: "rsa2048", Issuer: "R11",
-				Serial: "99", NotAfter: noon.AddDate(0, 0, 40)},
+				Serial: "99", NotBefore: noon.AddDate(0, 0, -50), NotAfter: noon.AddDate(0, 0, 40)},
 		},
 		Reloads:      Reloads{Results{4, 1}, Reload{Time: noon.Add(-2 * time.Hour), Result: ok}},
 		Violations:   map[string]int64{"smuggling": 2, "junk": 10, "wrong_mode": 0},

@@ -119,7 +119,7 @@ func (s *service) certificateStatus(now *setup) (all []admin.Certificate) {
 	for _, c := range now.keeping.source.Certificates() {
 		all = append(all, admin.Certificate{
 			Names: c.Names, Source: c.Source, KeyType: c.KeyType, Issuer: c.Issuer, Serial: c.Serial,
-			NotAfter: c.NotAfter, NextRenewal: c.NextRenewal, NextTry: c.NextTry,
+			NotBefore: c.NotBefore, NotAfter: c.NotAfter, NextRenewal: c.NextRenewal, NextTry: c.NextTry,
 			LastError: c.LastError, Problem: c.Problem, Renewals: s.renewals.of(c.Name, c.KeyType),
 		})
 	}
