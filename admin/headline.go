@@ -41,7 +41,7 @@ func (s *Status) verdict() (Mail, string) {
 		return MailImpaired, "Draining: " + left(s.sessions())
 	case s.State == Starting:
 		return MailStopped, "Starting" + because(s.Reasons)
-	case len(s.Listeners) == 0:
+	case s.listening() == 0:
 		return MailStopped, "Mail does not flow: there is no listener"
 	}
 	var cut []string
@@ -53,7 +53,7 @@ func (s *Status) verdict() (Mail, string) {
 		}
 	}
 	switch {
-	case len(cut) == len(s.Listeners):
+	case len(cut) == s.listening():
 		return MailStopped, "Mail does not flow: " + why
 	case len(cut) > 0:
 		return MailImpaired, "Mail does not flow on " + and(cut) + ": " + why
@@ -88,8 +88,21 @@ func because(reasons []string) string {
 	return ": " + reasons[0]
 }
 
+// listening counts the listeners that the configuration has.
+func (s *Status) listening() (n int) {
+	for _, l := range s.Listeners {
+		if !l.Removed {
+			n++
+		}
+	}
+	return n
+}
+
 // cutOff is why a listener can bring no mail to its backend, or "".
 func (s *Status) cutOff(l Listener) string {
+	if l.Removed {
+		return ""
+	}
 	if !l.TLSReady && l.Mode != "starttls-optional" { // which takes mail in clear meanwhile
 		return s.noCertificate()
 	}
@@ -141,7 +154,7 @@ func (s *Status) worry() (Mail, string) {
 		}
 	}
 	for _, l := range s.Listeners {
-		if !l.TLSReady {
+		if !l.TLSReady && !l.Removed {
 			return MailImpaired, but + l.Name + " has no TLS: " + s.noCertificate()
 		}
 	}

@@ -82,6 +82,9 @@ func (s *Status) details() string {
 	}
 	line(s.Mail == MailFlows, "%s", s.Headline)
 	for _, l := range s.Listeners {
+		if l.Removed {
+			continue
+		}
 		why := s.cutOff(l)
 		line(why == "", "listener %s%s", l.Name, colon(why))
 	}

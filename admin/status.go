@@ -68,6 +68,10 @@ type Listener struct {
 	Messages   int64            `json:"messages"`
 	BytesIn    int64            `json:"bytes_in"`  // from clients, without TLS
 	BytesOut   int64            `json:"bytes_out"` // to clients, without TLS
+
+	// A reload has taken it out of the configuration. Its sessions live on, and
+	// what was counted stays true; the rest is empty.
+	Removed bool `json:"removed,omitempty"`
 }
 
 // Handshakes are those of one TLS version, such as "TLS 1.3", or "" where none
@@ -111,6 +115,7 @@ type Certificate struct {
 	NextTry     time.Time `json:"next_try,omitzero"` // after a failure
 	LastError   string    `json:"last_error,omitempty"`
 	Problem     string    `json:"problem,omitempty"` // why somebody should look at it now
+	Hint        string    `json:"hint,omitempty"`    // what to do about Problem, LastError or a near end
 	Renewals    Results   `json:"renewals"`
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -196,5 +197,48 @@ func TestAnOldRelayCheckSpeaksOfNoNewBackend(t *testing.T) {
 	r.set(t.Context(), "mta", "relays")
 	if got := r.warning("mta"); got != "relays" {
 		t.Errorf("%q", got)
+	}
+}
+
+// A session outlives its listener, and is seen and counted all the same.
+func TestSessionsOfARemovedListenerStayCounted(t *testing.T) {
+	s, file := serving(t, config.Load)
+	from := s.now.Load().sockets.addresses()[0]
+	conn, err := net.Dial("tcp", from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for s.server.Sessions() == 0 {
+		runtime.Gosched()
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.NewReplacer("name: one", "name: other", from, free(t)).Replace(string(text))
+	if err := os.WriteFile(file, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := sessionsOf(s.status()); n != 1 {
+		t.Errorf("%d sessions, want the one of the listener that is gone", n)
+	}
+	conn.Close()
+	for s.server.Sessions() > 0 {
+		runtime.Gosched()
+	}
+	var ended int64
+	for _, l := range s.status().Listeners {
+		if l.Name == "one" && l.Removed {
+			for _, n := range l.Ended {
+				ended += n
+			}
+		}
+	}
+	if ended != 1 {
+		t.Errorf("%d ended sessions, want 1", ended)
 	}
 }

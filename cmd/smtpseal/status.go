@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -69,33 +70,60 @@ func (s *service) reasons(now *setup) (all []string) {
 func (s *service) listenerStatus(now *setup, totals proxy.Totals) (all []admin.Listener) {
 	live := s.server.Live()
 	for _, l := range now.config.Listeners {
-		one := admin.Listener{
-			Name: l.Name, Mode: l.Mode, Backend: l.Backend, TLSReady: now.by[l.Name].TLS() != nil,
-			Sessions: map[string]int{}, Ended: map[string]int64{},
-			Messages: totals.Messages[l.Name], BytesIn: totals.BytesIn[l.Name], BytesOut: totals.BytesOut[l.Name],
-		}
+		one := traffic(l.Name, live, totals)
+		one.Mode, one.Backend, one.TLSReady = l.Mode, l.Backend, now.by[l.Name].TLS() != nil
 		for _, a := range l.Listen {
 			for _, open := range now.sockets.at(a).nets {
 				one.Addresses = append(one.Addresses, addressOf(open))
 			}
 		}
-		for _, phase := range proxy.Phases {
-			one.Sessions[string(phase)] = live[proxy.LiveKey{Listener: l.Name, Phase: phase}]
-		}
-		for _, outcome := range proxy.Outcomes {
-			one.Ended[string(outcome)] = totals.Sessions[proxy.SessionKey{Listener: l.Name, Outcome: outcome}]
-		}
-		for key, count := range totals.Handshakes {
-			if key.Listener == l.Name {
-				one.Handshakes = append(one.Handshakes, admin.Handshakes{Version: key.Version, Result: key.Result, Count: count})
-			}
-		}
-		slices.SortFunc(one.Handshakes, func(a, b admin.Handshakes) int {
-			return strings.Compare(b.Version+b.Result, a.Version+a.Result) // the newest version first
-		})
+		all = append(all, one)
+	}
+	for _, name := range removed(now, live, totals) {
+		one := traffic(name, live, totals)
+		one.Removed = true
 		all = append(all, one)
 	}
 	return all
+}
+
+// removed are the listeners that a reload has taken away and that had sessions,
+// sorted: a session that has ended must stay counted, one that is up be seen.
+func removed(now *setup, live map[proxy.LiveKey]int, totals proxy.Totals) []string {
+	names := map[string]bool{}
+	for key := range live {
+		names[key.Listener] = true
+	}
+	for key := range totals.Sessions {
+		names[key.Listener] = true
+	}
+	for _, l := range now.config.Listeners {
+		delete(names, l.Name)
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// traffic is what goes and went through a listener.
+func traffic(name string, live map[proxy.LiveKey]int, totals proxy.Totals) admin.Listener {
+	one := admin.Listener{
+		Name: name, Sessions: map[string]int{}, Ended: map[string]int64{},
+		Messages: totals.Messages[name], BytesIn: totals.BytesIn[name], BytesOut: totals.BytesOut[name],
+	}
+	for _, phase := range proxy.Phases {
+		one.Sessions[string(phase)] = live[proxy.LiveKey{Listener: name, Phase: phase}]
+	}
+	for _, outcome := range proxy.Outcomes {
+		one.Ended[string(outcome)] = totals.Sessions[proxy.SessionKey{Listener: name, Outcome: outcome}]
+	}
+	for key, count := range totals.Handshakes {
+		if key.Listener == name {
+			one.Handshakes = append(one.Handshakes, admin.Handshakes{Version: key.Version, Result: key.Result, Count: count})
+		}
+	}
+	slices.SortFunc(one.Handshakes, func(a, b admin.Handshakes) int {
+		return strings.Compare(b.Version+b.Result, a.Version+a.Result) // the newest version first
+	})
+	return one
 }
 
 func (s *service) backendStatus(now *setup) (all []admin.Backend) {
@@ -120,7 +148,7 @@ func (s *service) certificateStatus(now *setup) (all []admin.Certificate) {
 		all = append(all, admin.Certificate{
 			Names: c.Names, Source: c.Source, KeyType: c.KeyType, Issuer: c.Issuer, Serial: c.Serial,
 			NotBefore: c.NotBefore, NotAfter: c.NotAfter, NextRenewal: c.NextRenewal, NextTry: c.NextTry,
-			LastError: c.LastError, Problem: c.Problem, Renewals: s.renewals.of(c.Name, c.KeyType),
+			LastError: c.LastError, Problem: c.Problem, Hint: c.Remedy, Renewals: s.renewals.of(c.Name, c.KeyType),
 		})
 	}
 	return all
