@@ -81,7 +81,7 @@ func TestBadConfigurationIsOneAndSaysWhatToWrite(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, topic := range []string{"", "run", "check", "config", "recipe", "demo", "probe", "version", "completion", "man", "help"} {
+	for _, topic := range []string{"", "run", "check", "config", "recipe", "demo", "probe", "status", "version", "completion", "man", "help"} {
 		args := append([]string{"help"}, strings.Fields(topic)...)
 		code, stdout, stderr := command(args...)
 		if code != 0 || stderr != "" {

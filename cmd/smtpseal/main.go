@@ -78,7 +78,7 @@ all.`,
 	root.SetHelpFunc(explain)
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(p.demoCommand(), p.runCommand(), p.checkCommand(), p.configCommand(), p.recipeCommand(),
-		p.reloadCommand(), p.drainCommand(), p.certsCommand(), p.probeCommand(), p.versionCommand(), p.completionCommand(), p.manCommand())
+		p.statusCommand(), p.reloadCommand(), p.drainCommand(), p.certsCommand(), p.probeCommand(), p.versionCommand(), p.completionCommand(), p.manCommand())
 	return root
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -42,7 +43,7 @@ func (o *origin) quickFlags(c *cobra.Command) {
 func (o *origin) check(c *cobra.Command) error {
 	var quick []string
 	c.Flags().Visit(func(f *pflag.Flag) {
-		if f.Name != "config" && f.Name != "json" {
+		if slices.Contains([]string{"domain", "backend", "email", "proxy-protocol"}, f.Name) {
 			quick = append(quick, "--"+f.Name)
 		}
 	})
