@@ -40,6 +40,7 @@ var (
 	certProblem      = desc("certificate_problem", "Whether somebody should look at a certificate, 1 or 0; /status says why.", "name")
 	renewalsTotal    = desc("certificate_renewals_total", "Tries to obtain or renew a certificate.", "name", "result")
 	reloadsTotal     = desc("config_reloads_total", "Reloads of the configuration. A failed one has changed nothing.", "result")
+	reloadOK         = desc("config_last_reload_ok", "Whether the last reload of the configuration succeeded, 1 or 0; 1 also where there was none.")
 	violationsTotal  = desc("violations_total", "Sessions that ended because someone broke the rules, by kind.", "kind")
 	leftOutTotal     = desc("proxy_left_out_total", "Facts about clients that did not fit into a PROXY header.")
 )
@@ -69,6 +70,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	m.certificates(s.Certificates)
 	m.count(reloadsTotal, s.Reloads.OK, ok)
 	m.count(reloadsTotal, s.Reloads.Failed, failed)
+	m.gauge(reloadOK, truth(s.Reloads.Last.Result != failed))
 	for kind, n := range s.Violations {
 		m.count(violationsTotal, n, kind)
 	}

@@ -91,10 +91,12 @@ func TestMetricsOfTrouble(t *testing.T) {
 	s := busy()
 	s.State, s.Ready = Draining, false
 	s.Backends[1].Warning = "it relays"
+	s.Reloads.Last.Result = failed
 	text := scrape(t, s)
 	for _, line := range []string{
 		`smtpseal_ready 0`,
 		`smtpseal_draining 1`,
+		`smtpseal_config_last_reload_ok 0`,
 		`smtpseal_backend_open_relay{backend="mta"} 0`,
 		`smtpseal_backend_open_relay{backend="mta-mx"} 1`,
 	} {

@@ -58,7 +58,8 @@ func compareNumbers(t *testing.T, tab *chromium.Tab, s *site) {
 			t.Errorf("%s%s: the page says %s, /metrics %v", e.Metric, e.Labels, e.Value, total)
 		}
 	}
-	inWords := []string{"smtpseal_build_info", "smtpseal_certificate_problem", "smtpseal_draining", "smtpseal_backend_open_relay"}
+	inWords := []string{"smtpseal_build_info", "smtpseal_certificate_problem", "smtpseal_draining", "smtpseal_backend_open_relay",
+		"smtpseal_config_last_reload_ok"}
 	for name, family := range metrics {
 		if family.GetType() == dto.MetricType_HISTOGRAM || slices.Contains(inWords, name) ||
 			strings.HasPrefix(name, "smtpseal_certificate_") { // where one name has several it is not the page's

@@ -33,7 +33,7 @@ func hostile() Status {
 	for i := range s.Certificates {
 		c := &s.Certificates[i]
 		c.Names, c.Source, c.KeyType, c.Issuer = []string{evil}, evil, evil, evil
-		c.LastError, c.Problem = evil, evil
+		c.LastError, c.Problem, c.Hint = evil, evil, evil
 	}
 	s.Violations = map[string]int64{evil: 4}
 	s.Reloads.Last.Error = evil
