@@ -136,6 +136,7 @@ func (s *service) commit(next *setup) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	s.relevel(next.config.Log)
+	next.sockets.fresh = nil // from the next line on others read it
 	s.now.Store(next)
 	next.watch(s)
 	s.replaceParts(next, before)
@@ -158,7 +159,6 @@ func (s *service) replaceParts(next, before *setup) {
 		s.beside.Go(before.admin.stop) // may be answering the request that brought us here
 	}
 	before.sockets.retire(next.sockets)
-	next.sockets.fresh = nil
 }
 
 func (n *setup) settings() proxy.Settings {
