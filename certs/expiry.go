@@ -11,6 +11,8 @@ import (
 
 const day = 24 * time.Hour
 
+const renewRemedy = "renew it, or find out why its renewal fails"
+
 // better says whether next may replace current, and if not, why not and what
 // to do.
 //
@@ -59,7 +61,7 @@ func (e *expiry) look(leaf *x509.Certificate, log *zap.Logger) bool {
 	}
 	e.told = step
 	fields := []zap.Field{zap.Strings("names", leafNames(leaf)), zap.Time("not_after", leaf.NotAfter),
-		zap.String("remedy", "renew it, or find out why its renewal fails")}
+		zap.String("remedy", renewRemedy)}
 	if left < 0 {
 		log.Error("certificate has expired", fields...)
 		return true

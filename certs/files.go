@@ -23,7 +23,8 @@ const (
 	// writer gone wild costs log lines and not memory.
 	maxReported = 64
 
-	pemRemedy = "the certificate file must hold the chain in PEM, the server's own certificate first, and the key file its key, in PEM and without a passphrase"
+	mendRemedy = "mend the files: they are looked at again and again"
+	pemRemedy  = "the certificate file must hold the chain in PEM, the server's own certificate first, and the key file its key, in PEM and without a passphrase"
 )
 
 type digest [sha256.Size]byte
@@ -100,6 +101,12 @@ func (f *pairFile) status() Certificate {
 	case time.Now().After(c.NotAfter):
 		c.Problem = "expired on " + date(c.NotAfter)
 	}
+	switch {
+	case c.LastError != "":
+		c.Remedy = mendRemedy
+	case c.Problem != "", f.expiry.told > 0:
+		c.Remedy = renewRemedy
+	}
 	return c
 }
 
@@ -165,11 +172,11 @@ func (f *pairFile) reject(d digest, err error) {
 	f.result.Rejected++
 	if f.current == nil {
 		f.log.Error("certificate not loaded: clients who want it get another one", zap.Error(err),
-			zap.String("remedy", "mend the files: they are looked at again and again"))
+			zap.String("remedy", mendRemedy))
 		return
 	}
 	f.log.Error("certificate not replaced: the one in use stays", zap.Error(err),
-		zap.Strings("names", leafNames(f.current.Leaf)), zap.Time("not_after", f.current.Leaf.NotAfter))
+		zap.Strings("names", leafNames(f.current.Leaf)), zap.Time("not_after", f.current.Leaf.NotAfter), zap.String("remedy", mendRemedy))
 }
 
 // contents is what one look found.

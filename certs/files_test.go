@@ -82,7 +82,7 @@ func TestBadFilesNeverReplaceTheOneInUse(t *testing.T) {
 				t.Fatal("served")
 			}
 			got := s.Certificates()[0]
-			if got.Rejected != 1 || got.Loads != 1 || !strings.Contains(got.LastError, c.says) {
+			if got.Rejected != 1 || got.Loads != 1 || !strings.Contains(got.LastError, c.says) || got.Remedy != mendRemedy {
 				t.Errorf("status: %+v", got)
 			}
 			if n := count(logs, rejected); n != 1 {
@@ -95,7 +95,7 @@ func TestBadFilesNeverReplaceTheOneInUse(t *testing.T) {
 			if served(t, s) == before {
 				t.Error("good again, but not taken")
 			}
-			if got := s.Certificates()[0]; got.LastError != "" || got.Loads != 2 {
+			if got := s.Certificates()[0]; got.LastError+got.Remedy != "" || got.Loads != 2 {
 				t.Errorf("status afterwards: %+v", got)
 			}
 		})
@@ -144,6 +144,9 @@ func TestExpiredAtStartIsServedLoudly(t *testing.T) {
 	before := served(t, s)
 	if count(logs, "certificate has expired") != 1 {
 		t.Error("not logged")
+	}
+	if got := s.Certificates()[0].Remedy; got != renewRemedy {
+		t.Errorf("remedy %q", got)
 	}
 	ca.write(pair, spec{names: []string{"a.example.org"}})
 	s.Reload()

@@ -105,6 +105,9 @@ func TestExpiredOnlyIsServedWithAProblem(t *testing.T) {
 	if p := r.Problems(); len(p) != 1 || !strings.Contains(p[0], "expired on") || !r.Ready() {
 		t.Errorf("ready %t, %q", r.Ready(), p)
 	}
+	if remedy := r.Certificates()[0].Remedy; remedy == "" {
+		t.Error("nobody is told what to do")
+	}
 	old := spki(r.Source)
 	ca.Heal()
 	r.Reload()

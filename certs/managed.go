@@ -307,8 +307,14 @@ func (m *managed) status() Certificate {
 			c.Problem = "expired on " + date(c.NotAfter)
 		}
 	}
-	if c.Problem != "" && c.LastError != "" {
-		c.Problem += ": " + c.LastError
+	switch {
+	case c.LastError != "":
+		c.Remedy = remedy(errors.New(c.LastError))
+		if c.Problem != "" {
+			c.Problem += ": " + c.LastError
+		}
+	case m.held != nil && c.Problem != "":
+		c.Remedy = renewRemedy
 	}
 	return c
 }

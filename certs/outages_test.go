@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -45,7 +46,7 @@ func TestCAInTroubleAtStart(t *testing.T) {
 			c.fault(ca)
 			r := startACME(t, ca, o)
 			got := r.awaitFailure(t)
-			if !strings.Contains(got.LastError, c.says) || !strings.HasPrefix(got.Problem, "no certificate yet: ") || r.Ready() {
+			if got.Remedy != remedy(errors.New(got.LastError)) || !strings.Contains(got.LastError, c.says) || !strings.HasPrefix(got.Problem, "no certificate yet: ") || r.Ready() {
 				t.Errorf("ready %t, %+v", r.Ready(), got)
 			}
 			if len(got.LastError) > 2*refusalText {

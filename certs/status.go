@@ -28,6 +28,7 @@ type Certificate struct {
 	Renewals    int       // … obtained or renewed by this process
 	Failures    int       // … failed attempts of this process
 	Problem     string    // why the Source is not as it should be; empty: this one is
+	Remedy      string    // what to do about Problem, LastError or an end that is near
 }
 
 // Certificates returns a snapshot, in the order of the configuration.

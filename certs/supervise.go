@@ -161,7 +161,8 @@ func (m *managed) looked(err error) {
 		m.log.Info("storage can be read again")
 		return
 	}
-	m.log.Error("storage cannot be read: the certificate that is held is served", zap.Error(err), zap.Duration("next_try_in", m.poll))
+	m.log.Error("storage cannot be read: the certificate that is held is served", zap.Error(err), zap.Duration("next_try_in", m.poll),
+		zap.String("remedy", remedy(errors.New(text))))
 }
 
 // askStaple fetches the CA's word that the certificate is not revoked, if its CA
