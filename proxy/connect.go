@@ -166,7 +166,7 @@ func (r *relay) waited(n int) error {
 // the client: they may say why (RFC 5321 section 3.1).
 func (r *relay) refused(n int) error {
 	words := append([]byte(nil), r.out.bytes()[:n]...)
-	e := &end{outcome: BackendRefused, say: unavailable, err: fmt.Errorf("the backend greets with %q", printable(firstLine(words)))}
+	e := &end{outcome: BackendRefused, say: unavailable, err: turnedAway{r.replies.Code, printable(firstLine(words))}}
 	if r.replies.Code >= 400 {
 		e.quote = words
 	}
@@ -180,4 +180,9 @@ func firstLine(b []byte) string {
 		}
 	}
 	return string(b)
+}
+
+func lastLine(b []byte) string {
+	b = bytes.TrimRight(b, "\r\n")
+	return string(b[bytes.LastIndexByte(b, '\n')+1:])
 }

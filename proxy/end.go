@@ -68,6 +68,14 @@ type goodbye struct{ words string }
 
 func (g goodbye) Error() string { return fmt.Sprintf("the backend said %q and left", g.words) }
 
+// A turnedAway is a greeting that is none.
+type turnedAway struct {
+	code  int
+	words string
+}
+
+func (t turnedAway) Error() string { return fmt.Sprintf("the backend greets with %q", t.words) }
+
 // errSTARTTLS is no failure: the client asked for TLS, and the relay is over.
 var errSTARTTLS = errors.New("STARTTLS")
 

@@ -108,6 +108,7 @@ var advices = []advice{
 	{outcome: BackendRefused, violation: backendMismatch, hint: "refused after seconds of silence: the mail server waits for a PROXY header; set proxy_protocol: v2 for this listener's backend, or turn it off there"},
 	{outcome: BackendClosed, violation: backendMismatch, hint: "closed in place of a greeting: proxy_protocol of this listener's backend and the mail server's own setting do not agree (smtpseal recipe prints its side), or it is overloaded and its log says so"},
 	{violation: backendMismatch, hint: "the mail server takes the PROXY header for a command: turn the PROXY protocol on there (smtpseal recipe prints how), or set proxy_protocol: off for this listener's backend"},
+	{outcome: BackendRefused, when: isForNow, hint: "the mail server takes nobody, or not this client, for now, in the words in error: look for a limit of its own that is reached, or a lack of memory or disk; clients try again"},
 	{outcome: BackendRefused, hint: "the mail server turned the client away in its greeting, in the words in error: its log has the reason, which may be this client alone"},
 	{outcome: BackendUnreachable, hint: "no mail server spoke: look whether one runs at servers of this listener's backend"},
 
@@ -184,4 +185,9 @@ func isTimeout(err error) bool {
 func isGoodbye(err error) bool {
 	var e goodbye
 	return errors.As(err, &e)
+}
+
+func isForNow(err error) bool {
+	var e turnedAway
+	return errors.As(err, &e) && e.code < 500
 }

@@ -217,7 +217,8 @@ var stagedFailures = []staged{
 
 	{name: "greeting, silent", mode: Opportunistic, mta: func(_ *stage, c net.Conn) { io.Copy(io.Discard, c) }, hint: "timeouts.greeting"},
 	{name: "greeting, closed", mode: Opportunistic, mta: func(*stage, net.Conn) {}, hint: "closed in place of a greeting"},
-	{name: "greeting, 421", mode: Opportunistic, mta: say("421 4.7.0 too busy\r\n"), hint: "turned the client away"},
+	{name: "greeting, 421", mode: Opportunistic, mta: say("421 4.7.0 too busy\r\n"), hint: "for now"},
+	{name: "greeting, 554", mode: Opportunistic, mta: say("554 5.7.1 not you\r\n"), hint: "turned the client away"},
 	{name: "greeting, after a wait for a PROXY header", mode: Opportunistic, mta: func(_ *stage, c net.Conn) { time.Sleep(5 * time.Second); io.WriteString(c, "421 4.3.0 no\r\n") }, hint: "waits for a PROXY header"},
 	{name: "PROXY header taken for a command", mode: Opportunistic, mta: say("220 mta\r\n500 5.5.2 what?\r\n"), hint: "takes the PROXY header for a command"},
 	{name: "no SMTP", mode: Opportunistic, mta: say("* OK IMAP ready\r\n"), hint: "no SMTP"},

@@ -22,9 +22,18 @@ func (r *relay) data() error {
 			return violation(smuggling, smuggled, "SMTP smuggling: a dot alone between line ends that are not both CRLF")
 		}
 		if err := r.more(); err != nil {
-			return err
+			return cause(lost, err)
 		}
 	}
+}
+
+// cause is why a message ended that did not come whole: a client that tires of a
+// backend which takes no more is not the one to blame.
+func cause(lost, gone error) error {
+	if lost != nil {
+		return lost
+	}
+	return gone
 }
 
 // bdat passes a chunk on (RFC 3030): its octets follow the command whatever
@@ -57,7 +66,7 @@ func (r *relay) bdat(c *smtp.Command) error {
 			return r.delivered(lost, last)
 		}
 		if err := r.more(); err != nil {
-			return err
+			return cause(lost, err)
 		}
 	}
 }

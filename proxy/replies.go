@@ -136,11 +136,15 @@ func (r *relay) passLast(n int) error {
 	if r.s.server.debugging() {
 		r.s.server.log().Debug("reply", zap.String("session", r.s.rec.Session), zap.Int("code", r.replies.Code))
 	}
+	var words string
+	if r.replies.Code == 421 {
+		words = printable(lastLine(r.out.bytes()[:n]))
+	}
 	if err := r.pass(n); err != nil {
 		return err
 	}
 	if r.replies.Code == 421 {
-		return &end{outcome: BackendClosed, err: goodbye{"421"}}
+		return &end{outcome: BackendClosed, err: goodbye{words}}
 	}
 	if !r.out.empty() {
 		return r.unasked()

@@ -123,6 +123,7 @@ var timings = []timing{
 	{name: "body, no progress", mode: Implicit, mta: agreeable, client: say("DATA\r\ntext\r\n"), sealed: true, outcome: ClientTimeout, after: 3 * minutes, said: timeoutReply},
 	{name: "chunk, no progress", mode: Implicit, mta: script(answers{0, "250-mta\r\n250 CHUNKING\r\n"}), client: say("EHLO c\r\nBDAT 9\r\ntext\r\n"), sealed: true, outcome: ClientTimeout, after: 3 * minutes, said: timeoutReply},
 	{name: "unannounced chunk, no progress", mode: Implicit, mta: agreeable, client: say("BDAT 9\r\ntext\r\n"), sealed: true, outcome: ClientTimeout, after: 3 * minutes, said: timeoutReply},
+	{name: "body, the backend reads no more, and the client sends no more", mode: Opportunistic, mta: deafAfterDATA, client: say("DATA\r\ntext\r\n"), outcome: BackendClosed, after: 6 * minutes, said: lostReply},
 	{name: "body, the backend reads no more", mode: Opportunistic, mta: deafAfterDATA, client: say("DATA\r\ntext\r\n.\r\n"), outcome: BackendClosed, after: 3 * minutes, said: lostReply},
 
 	{name: "reply, silent", mode: Implicit, mta: script(), client: say("NOOP\r\n"), sealed: true, outcome: BackendClosed, after: 10 * minutes, said: lostReply},
@@ -284,6 +285,20 @@ func TestAbortInDial(t *testing.T) {
 		}
 		if r := <-s.records; r.Outcome != Shutdown || r.Duration > 10*time.Second {
 			t.Errorf("%s after %v: %v", r.Outcome, r.Duration, r.Err)
+		}
+	})
+}
+
+// What a backend says as it leaves is the operator's only clue.
+func TestGoodbyeIsQuoted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, Opportunistic, script(answers{0, "421-4.3.0 bye\r\n421 4.3.0 disk full\r\n"}))
+		c := s.connect()
+		defer func() { c.Close(); s.close() }()
+		s.hear(c)
+		io.WriteString(c, "NOOP\r\n")
+		if r := <-s.records; r.Outcome != BackendClosed || r.Err.Error() != `the backend said "421 4.3.0 disk full" and left` {
+			t.Errorf("%s: %v", r.Outcome, r.Err)
 		}
 	})
 }
