@@ -30,6 +30,11 @@ type Server struct {
 	http    *http.Server
 	loud    *zap.Logger
 	allowed atomic.Pointer[access]
+
+	mu        sync.Mutex // guards what follows
+	listeners []net.Listener
+	busy      map[net.Conn]bool // connections with a request under way, or about to come
+	ending    bool
 }
 
 // access is what a reload can change.
@@ -103,7 +108,20 @@ func (s *Server) init() {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          complaints,
+		ConnState:         s.note,
 	}
+	s.busy = map[net.Conn]bool{}
+}
+
+// note is told what becomes of each connection.
+func (s *Server) note(conn net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == http.StateNew || state == http.StateActive {
+		s.busy[conn] = true
+		return
+	}
+	delete(s.busy, conn)
 }
 
 func (s *Server) log() *zap.Logger {
@@ -114,20 +132,75 @@ func (s *Server) log() *zap.Logger {
 // Serve answers on a listener, which it owns from then on, until Shutdown.
 func (s *Server) Serve(listener net.Listener) error {
 	s.once.Do(s.init)
+	listener = once{listener, sync.OnceValue(listener.Close)}
+	s.mu.Lock()
+	s.listeners = append(s.listeners, listener)
+	ended := s.ending
+	s.mu.Unlock()
+	if ended {
+		return listener.Close()
+	}
 	err := s.http.Serve(netutil.LimitListener(listener, maxConnections))
-	if errors.Is(err, http.ErrServerClosed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending && (errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)) {
 		return nil
 	}
 	return err
 }
 
+// A once is a listener that is closed once, by us or by net/http.
+type once struct {
+	net.Listener
+	close func() error
+}
+
+func (o once) Close() error { return o.close() }
+
 // Shutdown closes the listeners and waits for what is being answered, until ctx
 // ends; what is left then is cut off.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.once.Do(s.init)
+	s.stopListening(ctx)
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		s.http.Close()
 	}
 	return err
+}
+
+// A request that has just come is read within latecomers, which bounds the wait
+// for a connection that never asks anything.
+const (
+	latecomers     = 500 * time.Millisecond
+	latecomersPoll = 5 * time.Millisecond
+)
+
+// stopListening closes the listeners, and lets who has come ask: net/http drops
+// a request that it reads once it shuts down. Who replaces us may have the same
+// socket, and its clients cannot know whose queue they are in.
+func (s *Server) stopListening(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, latecomers)
+	defer cancel()
+	s.mu.Lock()
+	s.ending = true
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	s.mu.Unlock()
+	tick := time.NewTicker(latecomersPoll)
+	defer tick.Stop()
+	for s.isBusy() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Server) isBusy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.busy) > 0
 }
