@@ -27,6 +27,10 @@ type keeping struct {
 	answers challengeListeners
 	log     *zap.Logger
 
+	// Serves as long as source has nothing: that of the keeping before, which is
+	// no longer looked after. nil: there is none.
+	meanwhile *certs.Source
+
 	cancel  context.CancelFunc // nil: it was never run
 	running sync.WaitGroup
 }
@@ -91,6 +95,18 @@ func fallbackRoots(a config.ACME) (all []string) {
 }
 
 func (m made) equal(other made) bool { return reflect.DeepEqual(m, other) }
+
+// serving is who has certificates to serve, or nil. It is one Source, however
+// many keepings have come and gone without any.
+func (k *keeping) serving() *certs.Source {
+	switch {
+	case k == nil:
+		return nil
+	case k.source.Ready():
+		return k.source
+	}
+	return k.meanwhile
+}
 
 // challengeListeners are where a CA asks us to prove that a name is ours.
 type challengeListeners struct{ http01, alpn []net.Listener }

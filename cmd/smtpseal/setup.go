@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -85,6 +86,7 @@ func (s *service) prepareCertificates(ctx context.Context, next, before *setup) 
 		next.keeping = old
 		next.change, err = old.source.Prepare(ctx, entries(next.config))
 	} else if next.keeping, err = openKeeping(ctx, next.config, m, s); err == nil {
+		next.keeping.meanwhile = old.serving()
 		err = next.keeping.listenOn(next.sockets)
 	}
 	if err != nil {
@@ -99,18 +101,26 @@ func (s *service) prepareCertificates(ctx context.Context, next, before *setup) 
 	return err
 }
 
-// mailListeners are the listeners by name, but for the address.
+// mailListeners are the listeners by name, but for the address. Where another CA
+// or another storage has no certificate for us yet, and may never have one, what
+// was served before goes on being served.
 func mailListeners(next *setup) (map[string]proxy.Listener, error) {
 	settings, err := tlsSettings(next.keeping.source, next.config)
 	if err != nil {
 		return nil, err
+	}
+	meanwhile := make(map[string]*tls.Config)
+	if source := next.keeping.meanwhile; source != nil {
+		if meanwhile, err = tlsSettings(source, next.config); err != nil {
+			return nil, err
+		}
 	}
 	made := make(map[string]proxy.Listener)
 	for _, l := range next.config.Listeners {
 		made[l.Name] = proxy.Listener{
 			Name:        l.Name,
 			Mode:        modes[l.Mode],
-			TLS:         whenReady(next.keeping.source, settings[l.Name]),
+			TLS:         whenReady(next.keeping.source, settings[l.Name], meanwhile[l.Name]),
 			AcceptProxy: l.AcceptProxy,
 			AcceptUnix:  l.AcceptUnix,
 		}

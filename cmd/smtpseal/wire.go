@@ -37,11 +37,11 @@ func policy(all config.TLS, l config.Listener) certs.Policy {
 }
 
 // whenReady yields a listener's TLS settings as soon as there is a certificate
-// to serve; the proxy answers 454 until then.
-func whenReady(source *certs.Source, settings *tls.Config) func() *tls.Config {
+// to serve, and others meanwhile; without those the proxy answers 454 until then.
+func whenReady(source *certs.Source, settings, meanwhile *tls.Config) func() *tls.Config {
 	return func() *tls.Config {
 		if !source.Ready() {
-			return nil
+			return meanwhile
 		}
 		return settings
 	}

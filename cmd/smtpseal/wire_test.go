@@ -142,10 +142,10 @@ func TestWithoutACertificateThereAreNoTLSSettings(t *testing.T) {
 	}
 	defer source.Close()
 	settings := new(tls.Config)
-	if whenReady(source, settings)() != settings {
+	if whenReady(source, settings, nil)() != settings {
 		t.Error("ready, but no settings")
 	}
-	if whenReady(new(certs.Source), settings)() != nil {
+	if whenReady(new(certs.Source), settings, nil)() != nil {
 		t.Error("settings, but nothing to serve")
 	}
 }
