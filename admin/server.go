@@ -143,7 +143,7 @@ func (s *Server) Serve(listener net.Listener) error {
 	err := s.http.Serve(netutil.LimitListener(listener, maxConnections))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending && (errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)) {
+	if errors.Is(err, http.ErrServerClosed) || s.ending && errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
