@@ -24,13 +24,13 @@ import (
 )
 
 // A tree is a configuration as it is written: YAML takes JSON as it is.
-type tree map[string]any
+type tree = map[string]any
 
 // list is a list in it.
 type list = []any
 
-// write replaces a file at once, as editors and package managers do.
-func (c tree) write(t *testing.T, file string) {
+// writeTree writes one as a whole, as editors and package managers do.
+func writeTree(t *testing.T, file string, c tree) {
 	t.Helper()
 	text, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
@@ -50,37 +50,37 @@ func replaceFile(t *testing.T, file string, text []byte, mode os.FileMode) {
 	}
 }
 
-// clone is a copy that can be changed.
-func (c tree) clone() tree {
+// copyTree returns one that can be changed.
+func copyTree(c tree) tree {
 	text, _ := json.Marshal(c) // it is made of what JSON has
 	var copied tree
 	json.Unmarshal(text, &copied)
 	return copied
 }
 
-// set changes what a path of keys and indices names; nil removes it.
-func (c tree) set(path string, value any) {
+// edit changes what a path of keys and indices names; nil removes it.
+func edit(c tree, path string, value any) {
 	keys := strings.Split(path, ".")
-	var at any = map[string]any(c)
+	var at any = c
 	for _, key := range keys[:len(keys)-1] {
 		switch inner := at.(type) {
-		case map[string]any:
+		case tree:
 			if inner[key] == nil {
-				inner[key] = map[string]any{}
+				inner[key] = tree{}
 			}
 			at = inner[key]
-		case []any:
+		case list:
 			i, _ := strconv.Atoi(key)
 			at = inner[i]
 		}
 	}
 	last := keys[len(keys)-1]
 	switch inner := at.(type) {
-	case map[string]any:
+	case tree:
 		if inner[last] = value; value == nil {
 			delete(inner, last)
 		}
-	case []any:
+	case list:
 		i, _ := strconv.Atoi(last)
 		inner[i] = value
 	}

@@ -75,7 +75,7 @@ func (r *upgradeRig) script(t *testing.T, text string) {
 // start runs it, or what will become it, until it is ready.
 func (r *upgradeRig) start(t *testing.T, env []string, before ...string) {
 	t.Helper()
-	r.conf.write(t, r.file)
+	writeTree(t, r.file, r.conf)
 	args := append(before, r.program(), "run", "-c", r.file)
 	c := exec.Command(args[0], args[1:]...)
 	c.Env = env

@@ -81,14 +81,14 @@ func TestUpgradesThatComeToNothing(t *testing.T) {
 		r.replaceProgram(t, binary)
 		replaceFile(t, r.file, []byte("listeners: no\n"), 0o600)
 		r.refuseUpgrade(t, "exit status 1", nil)
-		r.conf.write(t, r.file)
+		writeTree(t, r.file, r.conf)
 	})
 	t.Run("an address that cannot be had", func(t *testing.T) {
-		bad := r.conf.clone()
-		bad.set("listeners.0.listen", list{r.addrs[submissions], "192.0.2.1:10465"}) // for documentation: nobody has it
-		bad.write(t, r.file)
+		bad := copyTree(r.conf)
+		edit(bad, "listeners.0.listen", list{r.addrs[submissions], "192.0.2.1:10465"}) // for documentation: nobody has it
+		writeTree(t, r.file, bad)
 		r.refuseUpgrade(t, "exit status 1", nil)
-		r.conf.write(t, r.file)
+		writeTree(t, r.file, r.conf)
 	})
 	t.Run("hangs", func(t *testing.T) {
 		r.script(t, "echo $$ >"+r.path("hangs")+"\nexec sleep 300")

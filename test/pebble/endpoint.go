@@ -55,6 +55,7 @@ func (c *CA) Up() error {
 			ErrorLog:  log.New(io.Discard, "", 0), // handshakes that a Down or a wrong root ends
 
 			ReadHeaderTimeout: 10 * time.Second,
+			IdleTimeout:       3 * time.Second, // as real CAs do, if later; clients do not
 		},
 	}
 	go e.serve(listener)
