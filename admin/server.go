@@ -110,7 +110,6 @@ func (s *Server) init() {
 		ErrorLog:          complaints,
 		ConnState:         s.note,
 	}
-	s.busy = map[net.Conn]bool{}
 }
 
 // note is told what becomes of each connection.
@@ -118,6 +117,9 @@ func (s *Server) note(conn net.Conn, state http.ConnState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if state == http.StateNew || state == http.StateActive {
+		if s.busy == nil {
+			s.busy = map[net.Conn]bool{}
+		}
 		s.busy[conn] = true
 		return
 	}
