@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -102,6 +103,11 @@ func (s *session) handshakeFailed(err error) error {
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isReset(err) {
 		return &end{outcome: TLSFailed, err: errLeftHandshake}
+	}
+	if alert := s.client.alert; alert != 0 && s.client.tls.ConnectionState().Version >= tls.VersionTLS13 {
+		// OpenSSL speaks in clear until its Finished, so what it does not like about
+		// our certificate is a bad record to crypto/tls.
+		err = &net.OpError{Op: "remote error", Err: tls.AlertError(alert)}
 	}
 	return &end{outcome: TLSFailed, err: err}
 }

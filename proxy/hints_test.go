@@ -134,13 +134,15 @@ func hello10(versions ...uint16) *tls.Config {
 
 // alert plays a client that answers our hello with an alert in clear, as one
 // does in TLS 1.2.
-func alert(code tls.AlertError) func(*stage, net.Conn) {
+func alert(code tls.AlertError) func(*stage, net.Conn) { return alertIn(tls.VersionTLS12, code) }
+
+func alertIn(version uint16, code tls.AlertError) func(*stage, net.Conn) {
 	return func(s *stage, c net.Conn) {
 		go func() {
 			time.Sleep(time.Second) // the hello has been answered
 			c.Write([]byte{21, 3, 3, 0, 2, 2, byte(code)})
 		}()
-		tls.Client(deaf{c}, hello10(tls.VersionTLS12)).Handshake()
+		tls.Client(deaf{c}, hello10(version)).Handshake()
 	}
 }
 
@@ -280,6 +282,19 @@ func (c *staged) run(t *testing.T) Record {
 		s.playing.Go(func() { c.client(s, talk) })
 	}
 	return <-s.records
+}
+
+// OpenSSL sends its alerts in clear in TLS 1.3, too, as long as it has not sent
+// its Finished, and crypto/tls cannot read them there.
+func TestAlertInClear(t *testing.T) {
+	for code, hint := range map[tls.AlertError]string{unknownCA: "does not know the CA", certificateExpired: "for expired", badCertificate: "does not accept our certificate"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := (&staged{mode: Implicit, client: alertIn(tls.VersionTLS13, code)}).run(t)
+			if r.Version != tls.VersionTLS13 || !strings.Contains(r.Hint(), hint) || r.Err.Error() != "remote error: "+code.Error() {
+				t.Errorf("%s, %v: %q", tls.VersionName(r.Version), r.Err, r.Hint())
+			}
+		})
+	}
 }
 
 // An alert of a client that speaks TLS 1.3 is encrypted, and comes while the

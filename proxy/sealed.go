@@ -24,6 +24,7 @@ type sealed struct {
 	header [recordHeader]byte
 	seen   int  // octets of the header that have come
 	dry    bool // crypto/tls has said that it needs more
+	alert  byte // the description of an alert in clear; 0: none came
 
 	last []byte // what is held for the end, if not nil
 
@@ -33,6 +34,11 @@ type sealed struct {
 }
 
 const recordHeader = 5 // RFC 8446 section 5.1: type, version, length
+
+const (
+	alertRecord = 21
+	alertLength = 2 // level and description, in clear (RFC 8446 section 6)
+)
 
 // errDry tells crypto/tls that nothing is there now. It calls such an error
 // temporary and may be asked again.
@@ -99,6 +105,9 @@ func (s *sealed) upToRecordEnd(b []byte) []byte {
 		s.record = int(s.header[3])<<8 | int(s.header[4])
 	}
 	body := min(s.record, len(b)-n)
+	if s.header[0] == alertRecord && s.header[3] == 0 && s.header[4] == alertLength && s.record == body && body > 0 {
+		s.alert = b[n+body-1]
+	}
 	s.record -= body
 	return b[:n+body]
 }
