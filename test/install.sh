@@ -6,14 +6,15 @@
 # installed with apt. Servers (Postfix and Cyrus SASL, Exim, BIND, Redis,
 # PostgreSQL, Prometheus, fail2ban) are only unpacked, into .cache/debian of the
 # working tree: a server that is installed is also started and enabled, and no
-# test may do that to a machine. So is Chromium, which would bring a desktop's menus along.
+# test may do that to a machine. So are Chromium, which would bring a desktop's
+# menus along, lintian, which would bring half of Perl, and rpm.
 # `rm -rf .cache` undoes it.
 set -eu
 umask 022
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
 cache=$(cd "$(dirname "$0")/.." && pwd)/.cache
-unpacked="postfix sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db bind9 redis-server postgresql-15 chromium-headless-shell libnss-wrapper exim4-daemon-heavy prometheus fail2ban"
+unpacked="postfix sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db bind9 redis-server postgresql-15 chromium-headless-shell libnss-wrapper exim4-daemon-heavy prometheus fail2ban lintian rpm"
 clients="curl swaks openssl"
 
 fail() {
