@@ -5,13 +5,17 @@ GO      ?= go
 FUZZ    ?= 5s
 VULNDB  ?= https://vuln.go.dev
 
-.PHONY: help build test race lint vuln cross fuzz bench clean tools
+.PHONY: help build test race lint vuln cross fuzz bench clean tools image
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST)
 
 build: ## bin/smtpseal, static and without debug data
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/smtpseal ./cmd/smtpseal
+
+image: ## bin/smtpseal-image.tar, the container image, for docker load
+	@mkdir -p bin
+	$(GO) run ./deploy/container -o bin/smtpseal-image.tar
 
 tools: ## what the tests need: Postfix in a cache of ours, curl, swaks, openssl
 	./test/install.sh
