@@ -21,6 +21,7 @@ func startUnlessStopped(ctx context.Context, signals <-chan os.Signal, start fun
 		*service
 		error
 	}
+	again := false
 	begun := make(chan outcome)
 	go func() {
 		s, err := start(ctx)
@@ -29,9 +30,16 @@ func startUnlessStopped(ctx context.Context, signals <-chan os.Signal, start fun
 	for {
 		select {
 		case o := <-begun:
+			if again && o.error == nil {
+				go o.service.reload(context.Background()) // until the service ends
+			}
 			return o.service, o.error
 		case signal := <-signals:
-			if signal == reloadSignal || signal == upgradeSignal {
+			switch signal {
+			case reloadSignal:
+				again = true // the file may have been read before it was changed
+				continue
+			case upgradeSignal:
 				continue // what it asks for is under way
 			}
 			cancel()
