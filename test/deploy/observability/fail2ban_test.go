@@ -1,0 +1,125 @@
+package observability
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"smtpseal/proxy"
+)
+
+// TestFail2ban has fail2ban look for whom to ban in what the program writes, in
+// both forms and as each way of logging brings it along.
+func TestFail2ban(t *testing.T) {
+	for _, form := range []string{"json", "console"} {
+		t.Run(form, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, form)
+			callers := p.visitAll(t)
+			for way, prefix := range map[string]string{"a file": "", "the journal": "mail smtpseal[42]: ", "syslog": "Nov 22 09:00:00 mail smtpseal[42]: "} {
+				for _, mode := range []string{"normal", "aggressive"} {
+					got := banned(t, p.log.String(), prefix, mode)
+					for _, c := range callers {
+						want := c.normal
+						if mode == "aggressive" {
+							want = c.aggressive
+						}
+						if slices.Contains(got, c.ip) != want {
+							t.Errorf("%s, mode=%s: %s: banned %v, want %v:\n%s", way, mode, c.name, !want, want, c.line)
+						}
+					}
+					if slices.Contains(got, "192.0.2.66") {
+						t.Errorf("%s, mode=%s: who was only named is banned", way, mode)
+					}
+				}
+			}
+		})
+	}
+}
+
+// banned are the addresses that the filter finds.
+func banned(t *testing.T, log, prefix, mode string) []string {
+	t.Helper()
+	var text strings.Builder
+	for line := range strings.Lines(log) {
+		text.WriteString(prefix + line)
+	}
+	file := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	filter := filepath.Join(deployed, "fail2ban", "filter.d", "smtpseal.conf") + "[mode=" + mode + "]"
+	_, root := tool(t, "fail2ban-regex")
+	out := fail2ban(t, "fail2ban-regex", "-c", filepath.Join(root, "etc", "fail2ban"), "-o", "ip", file, filter)
+	return strings.Fields(out)
+}
+
+// fail2ban runs one of its programs from where it is unpacked.
+func fail2ban(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	path, root := tool(t, name)
+	command := exec.Command("/usr/bin/python3", append([]string{path}, args...)...)
+	command.Env = append(os.Environ(), "PYTHONPATH="+filepath.Join(root, "usr", "lib", "python3", "dist-packages"), "PYTHONDONTWRITEBYTECODE=1")
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+	return string(out)
+}
+
+// TestFail2banTakesTheJail has fail2ban read the whole of its configuration
+// with ours in it.
+func TestFail2banTakesTheJail(t *testing.T) {
+	_, root := tool(t, "fail2ban-client")
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root, "etc", "fail2ban"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "jail.d")); err != nil { // Debian's own looks for a log of sshd
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(deployed, "fail2ban"))); err != nil {
+		t.Fatal(err)
+	}
+	out := fail2ban(t, "fail2ban-client", "-c", dir, "--dp")
+	for _, want := range []string{
+		`['set', 'smtpseal', 'maxretry', 5]`, `['set', 'smtpseal', 'bantime', '1h']`, `['add', 'smtpseal', 'systemd']`,
+		`_SYSTEMD_UNIT=smtpseal.service`, `smtp,submission,submissions`, `smuggling|bad_bdat`,
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %s in\n%s", want, out)
+		}
+	}
+}
+
+// What the filter calls by name is there.
+func TestFail2banKnowsTheNames(t *testing.T) {
+	filter := read(t, deployed, "fail2ban", "filter.d", "smtpseal.conf")
+	var known []string
+	for _, outcome := range proxy.Outcomes {
+		known = append(known, string(outcome))
+	}
+	for _, phase := range proxy.Phases {
+		known = append(known, string(phase))
+	}
+	known = append(known, proxy.ViolationKinds...)
+	var names []string
+	if line := regexp.MustCompile(`(?m)^_attack = (.*)$`).FindStringSubmatch(filter); line != nil {
+		names = strings.Split(line[1], "|")
+	}
+	for _, group := range regexp.MustCompile(`"(?:phase|outcome)": \?"\(\?:([a-z_|]+)\)"`).FindAllStringSubmatch(filter, -1) {
+		names = append(names, strings.Split(group[1], "|")...)
+	}
+	if len(names) < 8 {
+		t.Errorf("only %q are seen", names)
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			t.Errorf("the filter names %q, which the log does not have", name)
+		}
+	}
+}
