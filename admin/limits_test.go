@@ -108,23 +108,54 @@ func TestUnreadAnswer(t *testing.T) {
 	})
 }
 
+// One connection more than there may be costs the one its place that has waited
+// for its request for the longest, half a request or none.
 func TestMaxConnections(t *testing.T) {
 	inTime(t, func(l *pipes, _ *Server) {
 		var conns []net.Conn
 		for range maxConnections {
-			conns = append(conns, l.dial())
-		}
-		begin, waited := time.Now(), make(chan time.Duration)
-		go func() {
 			conn := l.dial()
-			waited <- time.Since(begin)
-			conn.Close()
-		}()
-		synctest.Wait()
-		if took := <-waited; took != readTimeout { // when the silent ones are thrown out
-			t.Errorf("one more was taken after %s", took)
+			conns = append(conns, conn)
+			io.WriteString(conn, "GET /livez HT")
+			time.Sleep(time.Millisecond)
 		}
-		for _, conn := range conns {
+		more := l.dial()
+		if took := closedAfter(conns[0]); took != 0 {
+			t.Errorf("the first was closed after %s", took)
+		}
+		io.WriteString(more, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if response, err := http.ReadResponse(bufio.NewReader(more), nil); err != nil || response.StatusCode != 200 {
+			t.Errorf("%v %v", response, err)
+		}
+		if took := closedAfter(conns[1]); took == 0 {
+			t.Error("the second lost its place, too")
+		}
+		for _, conn := range append(conns, more) {
+			conn.Close()
+		}
+	})
+}
+
+// Who is being answered keeps its place; when all are, others are turned away.
+func TestMaxConnectionsAtWork(t *testing.T) {
+	inTime(t, func(l *pipes, s *Server) {
+		done := make(chan struct{})
+		s.Reload = func(context.Context) Reload { <-done; return Reload{Result: ok} }
+		var conns []net.Conn
+		for range maxConnections {
+			conn := l.dial()
+			conns = append(conns, conn)
+			io.WriteString(conn, "POST /reload HTTP/1.1\r\nHost: localhost\r\nSmtpseal-Request: 1\r\nConnection: close\r\n\r\n")
+		}
+		synctest.Wait()
+		if took := closedAfter(l.dial()); took != 0 {
+			t.Errorf("one more was closed after %s", took)
+		}
+		close(done)
+		for i, conn := range conns {
+			if response, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || response.StatusCode != 200 {
+				t.Errorf("%d: %v %v", i, response, err)
+			}
 			conn.Close()
 		}
 	})

@@ -11,7 +11,6 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-	"golang.org/x/net/netutil"
 )
 
 // A Server is the admin listener. Its fields are set before Serve and not
@@ -62,8 +61,7 @@ const serverName = "smtpseal"
 
 const (
 	// Connections at once, against whoever opens them until we are out of
-	// descriptors: the sessions need those. Above it clients wait for a place,
-	// which the time-outs below make free.
+	// descriptors: the sessions need those. See places.
 	maxConnections = 64
 
 	// Octets of a request's header, against memory; ours has a few hundred.
@@ -101,7 +99,7 @@ func (s *Server) init() {
 	}))
 	complaints, _ := zap.NewStdLogAt(s.loud, zap.WarnLevel) // net/http's: panics, and accepts that failed
 	s.http = &http.Server{
-		Handler:           s.Handler(),
+		Handler:           keepPlaces(s.Handler()),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -109,6 +107,7 @@ func (s *Server) init() {
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          complaints,
 		ConnState:         s.note,
+		ConnContext:       withPlace,
 	}
 }
 
@@ -142,7 +141,7 @@ func (s *Server) Serve(listener net.Listener) error {
 	if ended {
 		return listener.Close()
 	}
-	err := s.http.Serve(netutil.LimitListener(listener, maxConnections))
+	err := s.http.Serve(&places{Listener: listener})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if errors.Is(err, http.ErrServerClosed) || s.ending && errors.Is(err, net.ErrClosed) {
