@@ -83,6 +83,7 @@ func (p *process) request(t *testing.T, method, path string, headers map[string]
 	for name, value := range headers {
 		request.Header.Set(name, value)
 	}
+	request.Host = headers["Host"] // "": the address
 	request.Close = true
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
