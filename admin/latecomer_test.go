@@ -32,7 +32,7 @@ func TestARequestThatCameBeforeTheEndIsAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	for !s.isBusy() { // until it is accepted
+	for !s.asked() { // until it is accepted
 		time.Sleep(time.Millisecond)
 	}
 	serving.Go(func() {
@@ -55,6 +55,13 @@ func TestARequestThatCameBeforeTheEndIsAnswered(t *testing.T) {
 	serving.Wait()
 }
 
+// asked reports whether a connection was accepted.
+func (s *Server) asked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.busy) > 0
+}
+
 // Who never asks does not hold up the end, and who serves behind it is told.
 func TestNobodyHoldsUpTheEnd(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -69,7 +76,7 @@ func TestNobodyHoldsUpTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	for !s.isBusy() {
+	for !s.asked() {
 		time.Sleep(time.Millisecond)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -90,4 +97,59 @@ func TestNobodyHoldsUpTheEnd(t *testing.T) {
 	if _, err := net.Dial("tcp", late.Addr().String()); err == nil {
 		t.Error("a listener that came behind the end is open")
 	}
+}
+
+// One Server after the other has the same socket, and no client notices.
+func TestServersTakeTurnsOnOneSocket(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var asking, serving sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		asking.Go(func() {
+			client := Client{Network: "tcp", Addr: l.Addr().String()}
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := client.Status(context.Background()); err != nil {
+					t.Errorf("request %d: %v", n, err)
+					return
+				}
+			}
+		})
+	}
+	var before *Server
+	for range 100 {
+		file, err := l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		copied, err := net.FileListener(file)
+		file.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := &Server{Status: func() Status { return Status{} }}
+		serving.Go(func() {
+			if err := next.Serve(copied); err != nil {
+				t.Errorf("serve: %v", err)
+			}
+		})
+		if before != nil {
+			if err := before.Shutdown(context.Background()); err != nil {
+				t.Errorf("shutdown: %v", err)
+			}
+		}
+		before = next
+	}
+	close(stop)
+	asking.Wait()
+	before.Shutdown(context.Background())
+	serving.Wait()
 }

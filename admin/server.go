@@ -32,6 +32,7 @@ type Server struct {
 
 	mu        sync.Mutex // guards what follows
 	listeners []net.Listener
+	accepting int               // loops, which may hold a connection that is not among the busy yet
 	busy      map[net.Conn]bool // connections with a request under way, or about to come
 	ending    bool
 }
@@ -135,15 +136,17 @@ func (s *Server) Serve(listener net.Listener) error {
 	s.once.Do(s.init)
 	listener = once{listener, sync.OnceValue(listener.Close)}
 	s.mu.Lock()
-	s.listeners = append(s.listeners, listener)
-	ended := s.ending
-	s.mu.Unlock()
-	if ended {
+	if s.ending {
+		s.mu.Unlock()
 		return listener.Close()
 	}
+	s.listeners = append(s.listeners, listener)
+	s.accepting++
+	s.mu.Unlock()
 	err := s.http.Serve(&places{Listener: listener})
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.accepting--
 	if errors.Is(err, http.ErrServerClosed) || s.ending && errors.Is(err, net.ErrClosed) {
 		return nil
 	}
@@ -203,5 +206,5 @@ func (s *Server) stopListening(ctx context.Context) {
 func (s *Server) isBusy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.busy) > 0
+	return s.accepting > 0 || len(s.busy) > 0
 }
