@@ -23,7 +23,7 @@ func (s *service) handOver(ctx context.Context) {
 	s.log.Info("upgrade: starting the new process")
 	s.log.Sync()
 	now := s.now.Load()
-	pid, err := s.upgrader.Upgrade(ctx, now.sockets.handed(s.inherited), s.systemd.Environ())
+	pid, err := s.upgrader.Upgrade(ctx, now.sockets.handed(), s.systemd.Environ())
 	if err != nil {
 		s.log.Error("upgrade failed: this process goes on", zap.Error(err))
 		return

@@ -29,6 +29,21 @@ type socket struct {
 	purpose purpose
 	address config.Address
 	nets    []net.Listener
+	names   []string // by which each is handed to another process
+}
+
+func newSocket(w wanted, nets []net.Listener, inherited *upgrade.Sockets) socket {
+	s := socket{purpose: w.purpose, address: w.address, nets: nets}
+	for _, l := range nets {
+		s.names = append(s.names, inherited.Hand(w.address.Network, w.address.Addr, l).Name)
+	}
+	return s
+}
+
+// isOurs reports whether the nth was opened by this program, so that it also
+// removes its path.
+func (s socket) isOurs(n int) bool {
+	return s.names[n] == upgrade.Name(s.address.Network, s.address.Addr)
 }
 
 // A wanted is an address that a configuration wants open.
@@ -76,12 +91,12 @@ func openSockets(ctx context.Context, c *config.Config, before sockets, inherite
 	var next sockets
 	var failed []error
 	for _, w := range namedFirst(wants(c)) {
-		nets, fresh, err := openOne(ctx, w, before, inherited)
+		one, fresh, err := openOne(ctx, w, before, inherited)
 		switch {
 		case err == nil:
-			next.open = append(next.open, socket{w.purpose, w.address, nets})
+			next.open = append(next.open, one)
 			if fresh {
-				next.fresh = append(next.fresh, nets...)
+				next.fresh = append(next.fresh, one.nets...)
 			}
 		case w.purpose == forAdmin && w.address == config.AdminDefault:
 			next.lost = err
@@ -106,28 +121,38 @@ func (w wanted) advise(err error) error {
 	return adviseChallenge(string(w.purpose), w.address, err)
 }
 
-func openOne(ctx context.Context, w wanted, before sockets, inherited *upgrade.Sockets) (nets []net.Listener, fresh bool, err error) {
+func openOne(ctx context.Context, w wanted, before sockets, inherited *upgrade.Sockets) (one socket, fresh bool, err error) {
 	if had := before.at(w.address); had != nil {
 		if had.purpose == w.purpose {
-			return had.nets, false, nil
+			return *had, false, nil
 		}
-		nets, err = copies(had.nets)
-		return nets, true, err
+		one = *had
+		one.purpose = w.purpose
+		one.nets, err = copies(had.nets)
+		return one, true, err
 	}
+	nets, err := openNew(ctx, w, inherited)
+	return newSocket(w, nets, inherited), true, err
+}
+
+func openNew(ctx context.Context, w wanted, inherited *upgrade.Sockets) (nets []net.Listener, err error) {
 	if w.address.Network == "systemd" {
 		if nets = inherited.Named(w.address.Addr); len(nets) == 0 {
-			return nil, false, fmt.Errorf("no socket of that name came from systemd%s", among(inherited.Names()))
+			return nil, fmt.Errorf("no socket of that name came from systemd, or a reload has given it up%s", among(inherited.Names()))
 		}
-		return nets, true, nil
+		return nets, nil
 	}
 	for l := inherited.Take(w.address.Network, w.address.Addr); l != nil; l = inherited.Take(w.address.Network, w.address.Addr) {
 		nets = append(nets, l)
 	}
 	if len(nets) > 0 {
-		return nets, true, nil
+		return nets, nil
 	}
 	l, err := listen(ctx, w.address)
-	return []net.Listener{l}, true, err
+	if err != nil {
+		return nil, err
+	}
+	return []net.Listener{l}, nil
 }
 
 // namedFirst lets sockets that the configuration names be taken by their name
@@ -196,25 +221,25 @@ func (s sockets) retire(next sockets) {
 func (s sockets) keepPathsFor(next sockets) {
 	for _, one := range s.open {
 		if now := next.at(one.address); now != nil && now.purpose != one.purpose {
-			unlinking(one.nets, false)
-			unlinking(now.nets, true)
+			for i := range one.nets {
+				unlinking(one.nets[i], false)
+				unlinking(now.nets[i], now.isOurs(i))
+			}
 		}
 	}
 }
 
-func unlinking(nets []net.Listener, on bool) {
-	for _, l := range nets {
-		if u, ok := l.(*net.UnixListener); ok {
-			u.SetUnlinkOnClose(on)
-		}
+func unlinking(l net.Listener, on bool) {
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(on)
 	}
 }
 
 // handed are all that are open, for the process that takes over.
-func (s sockets) handed(inherited *upgrade.Sockets) (all []upgrade.Handed) {
+func (s sockets) handed() (all []upgrade.Handed) {
 	for _, one := range s.open {
-		for _, l := range one.nets {
-			all = append(all, inherited.Hand(one.address.Network, one.address.Addr, l))
+		for i, l := range one.nets {
+			all = append(all, upgrade.Handed{Name: one.names[i], Listener: l})
 		}
 	}
 	return all
