@@ -21,6 +21,7 @@ type Status struct {
 	Reasons  []string  `json:"reasons"` // why it is not ready
 	Build    Build     `json:"build"`
 	Hostname string    `json:"hostname"`
+	Config   string    `json:"config,omitempty"` // path of the configuration file; "" without one
 	Started  time.Time `json:"started"`
 	Now      time.Time `json:"now"`
 

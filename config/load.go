@@ -60,15 +60,36 @@ func whyUnread(err error) (problem, remedy string) {
 	return "cannot be read: " + err.Error(), "name a readable file with -c"
 }
 
+// LoadAdmin reads nothing of a file but admin, for who wants to speak to the
+// process that runs: whatever else is wrong with the file does not matter then.
+// It reports whether admin could be read.
+func LoadAdmin(file string) (Admin, bool) {
+	data, _, err := readFile(file)
+	if err != nil {
+		return Admin{}, false
+	}
+	r := &reader{file: file}
+	d := r.document(data)
+	if d == nil {
+		return Admin{}, false
+	}
+	for _, m := range r.mistakes {
+		if m.Path == "admin" || strings.HasPrefix(m.Path, "admin.") {
+			return Admin{}, false
+		}
+	}
+	return d.Admin, true
+}
+
 // Parse reads what a file holds; its name is for the mistakes. Its error is
 // Mistakes.
 func Parse(file string, data []byte) (*Config, error) {
 	r := &reader{file: file}
-	c := r.config(data)
+	d := r.document(data)
 	if len(r.mistakes) > 0 {
 		return nil, r.mistakes.inOrder()
 	}
-	return c, nil
+	return &d.Config, nil
 }
 
 // A document is a Config while it is read, and where its parts stand.
@@ -92,7 +113,7 @@ var documentFields = []field[document]{
 	{name: "log", read: func(v value, d *document) { mapping(v, logFields, &d.Log) }},
 }
 
-func (r *reader) config(data []byte) *Config {
+func (r *reader) document(data []byte) *document {
 	node := r.root(data)
 	if node == nil {
 		return nil
@@ -107,7 +128,7 @@ func (r *reader) config(data []byte) *Config {
 	s.require("certificates", "write at least one: a list with names, or with cert_file and key_file in it")
 	d.root = s
 	d.check()
-	return &d.Config
+	return d
 }
 
 func readHostname(v value, d *document) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,23 +17,50 @@ import (
 
 // This file has the commands that speak to the running process.
 
-// client finds the admin listener of a configuration. Without a file it is the
-// default one, which `run --domain` has.
-func (o *origin) client(c *cobra.Command) (*admin.Client, *config.Config, error) {
-	if _, err := os.Stat(o.file); errors.Is(err, fs.ErrNotExist) && !c.Flags().Changed("config") {
-		return &admin.Client{Network: "tcp", Addr: config.AdminDefault.Addr}, nil, nil
-	}
-	settings, err := o.load(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, a := range settings.Admin.Listen {
-		if a.Network != "systemd" { // which knows the address, and we do not
-			return &admin.Client{Network: a.Network, Addr: a.Addr}, settings, nil
+// client finds the process of a configuration by its admin listener, and how it
+// is. Without a file that is the default one, which `run --domain` has. What else
+// may be wrong with the file is no reason not to find the process.
+func (o *origin) client(c *cobra.Command) (*admin.Client, admin.Status, error) {
+	at := config.Admin{Listen: []config.Address{config.AdminDefault}}
+	if _, err := os.Stat(o.file); !errors.Is(err, fs.ErrNotExist) || c.Flags().Changed("config") {
+		var ok bool
+		if at, ok = config.LoadAdmin(o.file); !ok {
+			_, err := o.load(c)
+			return nil, admin.Status{}, err
 		}
 	}
-	return nil, nil, advised{errors.New("the configuration has no admin listener that could be asked"),
+	for _, a := range at.Listen {
+		if a.Network == "systemd" { // which knows the address, and we do not
+			continue
+		}
+		client := &admin.Client{Network: a.Network, Addr: a.Addr}
+		now, err := client.Status(c.Context())
+		if err == nil {
+			err = o.isIts(now, a)
+		}
+		return client, now, err
+	}
+	return nil, admin.Status{}, advised{errors.New("the configuration has no admin listener that could be asked"),
 		"send the process a signal instead: TERM to drain, HUP to reload; or write admin.listen: \"" + config.AdminDefault.Addr + "\""}
+}
+
+// isIts refuses a process that runs with another file: a second one on this
+// machine has no admin listener where the default address is taken.
+func (o *origin) isIts(now admin.Status, at config.Address) error {
+	mine, err := filepath.Abs(o.file)
+	if err != nil || now.Config == "" || now.Config == mine {
+		return nil
+	}
+	here, err := os.Stat(mine)
+	if err != nil {
+		return nil // the default file, which is not there
+	}
+	its, err := os.Stat(now.Config)
+	if err != nil || os.SameFile(here, its) {
+		return nil // its own view of the disk may be another, in a container
+	}
+	return advised{fmt.Errorf("the smtpseal on %s runs with %s, not with %s", at, now.Config, mine),
+		"name its file with -c; or give the other one an admin.listen of its own"}
 }
 
 func (p program) reloadCommand() *cobra.Command {
@@ -90,7 +118,7 @@ It is what a Kubernetes preStop hook runs: exec: [smtpseal, drain].`,
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, settings, err := from.client(c)
+			client, now, err := from.client(c)
 			if err != nil {
 				return err
 			}
@@ -98,30 +126,22 @@ It is what a Kubernetes preStop hook runs: exec: [smtpseal, drain].`,
 			defer release()
 			ctx, stop := untilStopped(signals)
 			defer stop()
-			within := time.Hour // no shutdown takes longer
-			if settings != nil {
-				within = settings.Timeouts.Shutdown
-			}
-			return p.drainBy(ctx, client, within+drainGrace)
+			return p.drainBy(ctx, client, now)
 		},
 	}
 	from.flags(c)
 	return c
 }
 
-// drainGrace is what an end may take beside its sessions, drainPoll how often it
-// is looked at.
+// drainTime bounds a drain: timeouts.shutdown is an hour at most. drainPoll is
+// how often it is looked at.
 const (
-	drainGrace = 15 * time.Second
-	drainPoll  = 200 * time.Millisecond
+	drainTime = time.Hour + 15*time.Second
+	drainPoll = 200 * time.Millisecond
 )
 
 // drainBy asks for a drain and waits until the process is gone.
-func (p program) drainBy(ctx context.Context, client *admin.Client, within time.Duration) error {
-	before, err := client.Status(ctx)
-	if err != nil {
-		return err
-	}
+func (p program) drainBy(ctx context.Context, client *admin.Client, before admin.Status) error {
 	if err := client.Drain(ctx); err != nil {
 		return err
 	}
@@ -129,7 +149,7 @@ func (p program) drainBy(ctx context.Context, client *admin.Client, within time.
 	defer progress.end()
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	for end := time.Now().Add(within); time.Now().Before(end); {
+	for end := time.Now().Add(drainTime); time.Now().Before(end); {
 		now, err := client.Status(ctx)
 		// An answer that is late, or none of its own, does not mean that it has ended.
 		if errors.Is(err, admin.ErrNobody) || err == nil && !now.Started.Equal(before.Started) { // gone, or another one's by now
@@ -138,7 +158,7 @@ func (p program) drainBy(ctx context.Context, client *admin.Client, within time.
 			return nil
 		}
 		if err == nil {
-			progress.show(fmt.Sprintf("draining: %d sessions left", sessionsOf(now)))
+			progress.show("draining: " + left(sessionsOf(now)))
 		}
 		select {
 		case <-ctx.Done():
@@ -146,7 +166,7 @@ func (p program) drainBy(ctx context.Context, client *admin.Client, within time.
 		case <-tick.C:
 		}
 	}
-	return fmt.Errorf("still draining after %s", within)
+	return fmt.Errorf("still draining after %s", drainTime)
 }
 
 func sessionsOf(s admin.Status) (n int) {
@@ -156,4 +176,11 @@ func sessionsOf(s admin.Status) (n int) {
 		}
 	}
 	return n
+}
+
+func left(sessions int) string {
+	if sessions == 1 {
+		return "1 session left"
+	}
+	return fmt.Sprintf("%d sessions left", sessions)
 }

@@ -3,11 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"smtpseal/admin"
 )
@@ -33,14 +34,46 @@ func TestDrainIsNotContentWithALateAnswer(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	p := program{stdout: &stdout, stderr: &stderr}
 	client := &admin.Client{Network: "tcp", Addr: srv.Listener.Addr().String()}
-	if err := p.drainBy(context.Background(), client, time.Minute); err != nil || stdout.String() != "drained\n" {
+	before, err := client.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.drainBy(context.Background(), client, before); err != nil || stdout.String() != "drained\n" {
 		t.Errorf("%v: %q", err, stdout.String())
 	}
 	<-gone
 	if asked < 5 || !strings.Contains(stderr.String(), "draining: 0 sessions left") {
 		t.Errorf("asked %d times, and shows %q", asked, stderr.String())
 	}
-	if err := p.drainBy(context.Background(), client, time.Minute); err == nil || !strings.Contains(err.Error(), "nobody answers") {
+	if err := p.drainBy(context.Background(), client, before); err == nil || !strings.Contains(err.Error(), "nobody answers") {
 		t.Errorf("of nobody: %v", err)
+	}
+}
+
+// A file that is bad says all the same where its process is, and a process that
+// runs with another file is left alone.
+func TestCommandsFindTheirOwnProcess(t *testing.T) {
+	running := write(t, "running.yaml", "")
+	now := admin.Status{Config: running}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", "smtpseal")
+		if r.Method == http.MethodPost {
+			json.NewEncoder(w).Encode(admin.Reload{Result: "ok"})
+			return
+		}
+		json.NewEncoder(w).Encode(now)
+	}))
+	defer srv.Close()
+	text := "listeners: nonsense\nadmin: {listen: \"" + srv.Listener.Addr().String() + "\"}\n"
+	if err := os.WriteFile(running, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, stdout, stderr := command("reload", "-c", running); code != 0 || stdout != "reloaded\n" {
+		t.Errorf("exit %d: %s%s", code, stdout, stderr)
+	}
+	other := write(t, "other.yaml", text)
+	code, _, stderr := command("drain", "-c", other)
+	if code != 1 || !strings.Contains(stderr, "runs with "+running+", not with "+other) {
+		t.Errorf("exit %d: %s", code, stderr)
 	}
 }

@@ -56,7 +56,7 @@ func (s *service) untilEnd(ctx context.Context) (context.Context, func()) {
 }
 
 func (s *service) replaceSetup(ctx context.Context) error {
-	c, err := s.load()
+	c, err := s.from.load()
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func serving(t *testing.T, load func(file string) (*config.Config, error)) (*ser
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := start(t.Context(), c, outside{log: zap.NewNop(), load: func() (*config.Config, error) { return load(file) }})
+	s, err := start(t.Context(), c, outside{log: zap.NewNop(), from: source{load: func() (*config.Config, error) { return load(file) }}})
 	if err != nil {
 		t.Fatal(err)
 	}

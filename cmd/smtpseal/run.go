@@ -35,7 +35,10 @@ it the listening sockets and drains: no connection is refused meanwhile.`,
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return p.serve(c.Context(), func() (*config.Config, error) { return from.load(c) })
+			return p.serve(c.Context(), source{
+				load: func() (*config.Config, error) { return from.load(c) },
+				file: func() string { return from.file },
+			})
 		},
 	}
 	from.flags(c)
@@ -44,12 +47,12 @@ it the listening sockets and drains: no connection is refused meanwhile.`,
 }
 
 // serve runs a configuration until it is asked to end.
-func (p program) serve(ctx context.Context, load func() (*config.Config, error)) error {
+func (p program) serve(ctx context.Context, from source) error {
 	inherited, err := upgrade.Inherit()
 	if err != nil {
 		return fmt.Errorf("sockets given to this process: %w", err)
 	}
-	c, err := load()
+	c, err := from.load()
 	if err != nil {
 		return err
 	}
@@ -73,7 +76,7 @@ func (p program) serve(ctx context.Context, load func() (*config.Config, error))
 	began := time.Now()
 	starting(log, c)
 	warnOfDescriptors(log, c.Limits.MaxSessions)
-	around := outside{log: log, relevel: relevel, load: load, inherited: inherited}
+	around := outside{log: log, relevel: relevel, from: from, inherited: inherited}
 	s, err := startUnlessStopped(ctx, signals, func(ctx context.Context) (*service, error) { return start(ctx, c, around) })
 	if errors.Is(err, errStopped) {
 		log.Info("stopped before it was ready")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,7 @@ import (
 // which a reload replaces; what outlives a reload is here.
 type service struct {
 	log      *zap.Logger
-	load     func() (*config.Config, error) // the configuration, read anew
+	from     source
 	began    time.Time
 	server   *proxy.Server
 	counters proxy.Counters
@@ -45,11 +46,29 @@ type service struct {
 	beside   sync.WaitGroup // what goes on beside the setups
 }
 
+// A source is where the configuration comes from.
+type source struct {
+	load func() (*config.Config, error) // anew each time
+	file func() string                  // once it was loaded; "" without a file
+}
+
+// path is absolute, so that others know the file by it.
+func (f source) path() string {
+	if f.file == nil || f.file() == "" {
+		return ""
+	}
+	path, err := filepath.Abs(f.file())
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
 // Outside is what a service meets beside its configuration.
 type outside struct {
 	log       *zap.Logger
 	relevel   func(config.Log)
-	load      func() (*config.Config, error)
+	from      source
 	inherited *upgrade.Sockets
 	observers []proxy.Observer // told of each session, beside log and counters
 }
@@ -59,7 +78,7 @@ type outside struct {
 // with stop.
 func start(ctx context.Context, c *config.Config, o outside) (*service, error) {
 	s := &service{
-		log: o.log, load: o.load, relevel: o.relevel, inherited: o.inherited,
+		log: o.log, from: o.from, relevel: o.relevel, inherited: o.inherited,
 		began: time.Now(), tickets: certs.NewTickets(), changing: make(chan struct{}, 1),
 	}
 	if s.inherited == nil {

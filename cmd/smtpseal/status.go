@@ -20,6 +20,7 @@ func (s *service) status() admin.Status {
 		State:            admin.Ready,
 		Build:            admin.Build{Version: info.Version, Commit: info.Revision, Go: info.Go},
 		Hostname:         now.hostname,
+		Config:           s.from.path(),
 		Started:          s.began,
 		Now:              time.Now(),
 		Reasons:          s.reasons(now),

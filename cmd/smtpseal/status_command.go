@@ -28,11 +28,7 @@ mail server that is down is no better for a restart of smtpseal.`,
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(c *cobra.Command, _ []string) error {
-			client, _, err := from.client(c)
-			if err != nil {
-				return err
-			}
-			now, err := client.Status(c.Context())
+			_, now, err := from.client(c)
 			if err != nil {
 				return err
 			}
