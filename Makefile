@@ -5,7 +5,7 @@ GO      ?= go
 FUZZ    ?= 5s
 VULNDB  ?= https://vuln.go.dev
 
-.PHONY: help build test race lint vuln cross fuzz bench clean tools image
+.PHONY: help build test race lint vuln cross fuzz bench package release clean tools image
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST)
@@ -47,5 +47,11 @@ fuzz: ## every fuzz target for FUZZ=5s
 bench: ## beside a naive proxy and HAProxy; takes long, wants a quiet machine
 	$(GO) run ./test/bench
 
+package: ## dist/*.deb and *.rpm for this processor (GOARCH=arm64 for another)
+	@GO=$(GO) ./deploy/packages/build.sh
+
+release: ## dist/: archives, packages, SBOMs and checksums (PLATFORMS="linux/arm64 …")
+	@GO=$(GO) ./deploy/release/build.sh $(PLATFORMS)
+
 clean: ## what make has made
-	rm -rf bin .cache
+	rm -rf bin dist .cache

@@ -22,6 +22,7 @@ var arrows = map[string][]string{
 	"smtpseal/proxy/backend":    {},
 	"smtpseal/probe":            {},
 	"smtpseal/deploy/container": {}, // makes the image
+	"smtpseal/deploy/release":   {}, // makes archives
 }
 
 // anywhere are the packages that may import any of ours: commands wire
