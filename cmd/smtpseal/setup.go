@@ -159,7 +159,7 @@ func (s *service) replaceParts(next, before *setup) {
 	if next.keeping != before.keeping {
 		next.keeping.run()
 		if before.keeping != nil {
-			before.keeping.stop()
+			s.beside.Go(before.keeping.stop) // who is told of its last events may be slow
 		}
 	} else {
 		next.keeping.source.Reload() // what the files hold now
