@@ -45,7 +45,7 @@ func (s *Server) Apply(settings Settings) error {
 	if s.closed {
 		return errors.New("the server is shut down")
 	}
-	next := &generation{Settings: settings, handshakes: s.turnstile(settings.Limits.Handshakes)}
+	next := &generation{Settings: settings, handshakes: s.turnstile(settings.Limits.Handshakes), debug: s.log().Core().Enabled(zap.DebugLevel)}
 	doors, err := s.doorsOf(next)
 	if err != nil {
 		return err

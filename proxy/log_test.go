@@ -29,7 +29,7 @@ func TestLogLine(t *testing.T) {
 		s := newStage(t, StartTLS, agreeableWithAuth)
 		defer s.close()
 		s.server.Log, s.server.Observer = log, MultiObserver{s, LogObserver(log)}
-		s.server.debug = true
+		s.apply(func(*Settings) {}) // which looks at the level
 		c := s.connect()
 		expect(t, c, "220 mail.example.org ESMTP\r\n")
 		ask(t, c, "AUTH PLAIN AHRpbQBodW50ZXIy\r\n", "530 5.7.0 Must issue a STARTTLS command first\r\n")

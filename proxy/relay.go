@@ -142,7 +142,7 @@ func (r *relay) note(c *smtp.Command) {
 	case smtp.AUTH:
 		r.mechanism = word(c.Arg)
 	}
-	if s.server.debugging() {
+	if s.settings.debug {
 		// A word that is no verb may be a password that came out of step.
 		s.server.log().Debug("command", zap.String("session", s.rec.Session), zap.Stringer("verb", c.Verb))
 	}

@@ -133,7 +133,7 @@ func (r *relay) pass(n int) error {
 // passLast hands back the last octets that are owed; a backend that has said
 // more than that is out of step.
 func (r *relay) passLast(n int) error {
-	if r.s.server.debugging() {
+	if r.s.settings.debug {
 		r.s.server.log().Debug("reply", zap.String("session", r.s.rec.Session), zap.Int("code", r.replies.Code))
 	}
 	var words string

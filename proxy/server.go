@@ -18,7 +18,6 @@ type Server struct {
 
 	once    sync.Once
 	notices notices
-	debug   bool // log has this level; asked once, for it would cost at every command
 
 	mu       sync.Mutex
 	settings *generation
@@ -32,7 +31,6 @@ type Server struct {
 
 func (s *Server) init() {
 	s.sessions, s.clients = map[*session]struct{}{}, map[netip.Prefix]int{}
-	s.debug = s.log().Core().Enabled(zap.DebugLevel)
 }
 
 func (s *Server) log() *zap.Logger {
@@ -41,8 +39,6 @@ func (s *Server) log() *zap.Logger {
 	}
 	return s.Log
 }
-
-func (s *Server) debugging() bool { return s.debug }
 
 // start gives a connection its session. It must not wait: it stands in the
 // accept loop.

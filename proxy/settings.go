@@ -58,6 +58,7 @@ type Timeouts struct {
 type generation struct {
 	Settings
 	handshakes *turnstile
+	debug      bool // the log has this level; asked once, for it would cost at every command
 }
 
 // portOf returns where a mode is served, or the usual port.

@@ -141,11 +141,11 @@ func (s *service) commit(next *setup) error {
 	before.sockets.keepPathsFor(next.sockets)
 	before.stopAsking(s)
 	next.inherit(before)
+	s.relevel(next.config.Log) // before the server looks at it
 	if err := s.server.Apply(next.settings()); err != nil {
 		next.rollBack(before)
 		return fmt.Errorf("serve: %w", err)
 	}
-	s.relevel(next.config.Log)
 	next.sockets.fresh = nil // from the next line on others read it
 	s.now.Store(next)
 	next.watch(s)
