@@ -1,6 +1,7 @@
 "use strict";
-// A little less than a second, so that what happens is seen within one.
-const every = 900, patience = 4000;
+// Less than a second, so that what happens is seen within one, though a health
+// check and this page take their time, too.
+const every = 700, patience = 4000;
 const lost = document.getElementById("lost");
 let since = null;
 
