@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"math"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -88,17 +87,8 @@ func TestLogAndMetricsAgree(t *testing.T) {
 	config := p.tls()
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 
-	held := make([]net.Conn, perClient)
-	for i := range held {
-		held[i] = p.dial(t, submission, crowd)
-		talk.With(t, held[i]).Play("<< 220")
-	}
 	begin := time.Now()
-	p.storm(t, sessions, config)
-	for _, conn := range held {
-		conn.Close()
-	}
-	begun := sessions + len(held)
+	begun := p.storm(t, sessions, config)
 	p.compare(t, begun, 0)
 	messages := 0.0
 	for _, l := range []string{submissions, submission, mx} {
@@ -124,9 +114,15 @@ func TestLogAndMetricsAgree(t *testing.T) {
 	busy.tls.Close()
 }
 
-// storm plays all kinds, in turn, by some clients at once.
-func (p *process) storm(t *testing.T, sessions int, config *tls.Config) {
+// storm plays all kinds, in turn, by some clients at once. It returns how many
+// sessions there were in all.
+func (p *process) storm(t *testing.T, sessions int, config *tls.Config) (begun int) {
 	t.Helper()
+	for range perClient {
+		conn := p.dial(t, submission, crowd)
+		defer conn.Close()
+		talk.With(t, conn).Play("<< 220")
+	}
 	var turns []kind
 	for _, k := range kinds {
 		for range k.share {
@@ -152,6 +148,7 @@ func (p *process) storm(t *testing.T, sessions int, config *tls.Config) {
 		})
 	}
 	clients.Wait()
+	return sessions + perClient
 }
 
 // compare waits until so many sessions are logged and so many go on, and then

@@ -32,8 +32,8 @@ const allNumbers = `[...document.querySelectorAll("main data, main time[data-sta
 func TestStatusPageNumbers(t *testing.T) {
 	t.Parallel()
 	p, _ := newFleet(t)
-	p.storm(t, 300, p.tls())
-	p.wait("all lines", func() bool { _, lines := p.logged(); return lines >= 300 })
+	begun := p.storm(t, 300, p.tls())
+	p.wait("all lines", func() bool { _, lines := p.logged(); return lines >= begun })
 	browser := chromium.Start(t, nil)
 	for _, look := range []chromium.Look{{}, {NoScript: true}} {
 		tab := browser.Open(t, "http://"+p.admin+"/", look)
