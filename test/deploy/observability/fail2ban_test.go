@@ -1,6 +1,8 @@
 package observability
 
 import (
+	"crypto/tls"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +21,7 @@ func TestFail2ban(t *testing.T) {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
 			p := start(t, form)
-			callers := p.visitAll(t)
+			callers := p.visitAll(t, visits...)
 			for _, mode := range []string{"normal", "aggressive"} {
 				found := found(t, p.log.String(), mode)
 				for _, c := range callers {
@@ -36,6 +38,22 @@ func TestFail2ban(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestFail2banWithoutACertificate: that clients do not get TLS then is no fault
+// of theirs.
+func TestFail2banWithoutACertificate(t *testing.T) {
+	t.Parallel()
+	for _, form := range []string{"json", "console"} {
+		p := startWith(t, form, fmt.Sprintf(`certificates: [{names: [mail.example.test]}]
+acme: {email: postmaster@example.test, directory: "https://127.0.0.1:1/", challenges: [http-01], http_listen: %q}`, free(t, "127.0.0.1")))
+		p.visitAll(t,
+			visit{name: "TLS", at: "submissions", play: handshake(&tls.Config{InsecureSkipVerify: true}), outcome: "tls_failed"},
+			visit{name: "STARTTLS", at: "submission", play: clear("EHLO x\r\n", "STARTTLS\r\n"), outcome: "no_tls"})
+		if found := found(t, p.log.String(), "aggressive"); len(found) > 0 {
+			t.Errorf("%s: found %v in\n%s", form, found, p.log.String())
+		}
 	}
 }
 
@@ -81,6 +99,7 @@ func fail2ban(t *testing.T, name string, args ...string) string {
 // TestFail2banTakesTheJail has fail2ban read the whole of its configuration
 // with ours in it.
 func TestFail2banTakesTheJail(t *testing.T) {
+	t.Parallel()
 	_, root := tool(t, "fail2ban-client")
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root, "etc", "fail2ban"))); err != nil {

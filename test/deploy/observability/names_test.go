@@ -179,8 +179,9 @@ func metricsOf(expr string) []string {
 // TestNames holds every rule and panel against the program, and demands that no
 // metric of the program is without a panel.
 func TestNames(t *testing.T) {
+	t.Parallel()
 	p := start(t, "json")
-	p.visitAll(t)
+	p.visitAll(t, visits...)
 	all := families(t, p)
 	v := vocabularyOf(all, rules(t))
 

@@ -84,6 +84,14 @@ var users = map[string]string{"alice": "secret"}
 // start runs one until the test ends; form is that of its log.
 func start(t *testing.T, form string) *process {
 	t.Helper()
+	p := startWith(t, form, "certificates: [{names: [mail.example.test], internal: true}]")
+	p.wait(t, "readiness", func() bool { return p.readyz() == http.StatusOK })
+	return p
+}
+
+// startWith runs one with other certificates, which need not be there soon.
+func startWith(t *testing.T, form, certificates string) *process {
+	t.Helper()
 	dir, p := t.TempDir(), &process{addrs: map[string]string{}}
 	for _, name := range []string{"submissions", "submission", "mx", "stranger", "admin"} {
 		p.addrs[name] = free(t, "127.0.0.1")
@@ -101,12 +109,12 @@ backends:
   mta: {preset: postfix, servers: [%q]}
   stranger: {preset: postfix, servers: [%q], health: {interval: off}, relay_check: off}
 admin: {listen: %q}
-certificates: [{names: [mail.example.test], internal: true}]
+%s
 storage: {type: file, path: %q}
 limits: {max_sessions: 400}
 log: {level: debug, format: %s}
 `, p.addrs["submissions"], p.addrs["submission"], p.addrs["six"], p.addrs["mx"], p.addrs["stranger"],
-		good, rude, p.addrs["admin"], filepath.Join(dir, "storage"), form)
+		good, rude, p.addrs["admin"], certificates, filepath.Join(dir, "storage"), form)
 	file := filepath.Join(dir, "smtpseal.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -123,15 +131,18 @@ log: {level: debug, format: %s}
 			t.Errorf("smtpseal: %v\n%s", err, p.log.String())
 		}
 	})
-	p.wait(t, "readiness", func() bool {
-		answer, err := http.Get("http://" + p.addrs["admin"] + "/readyz")
-		if err != nil {
-			return false
-		}
-		answer.Body.Close()
-		return answer.StatusCode == http.StatusOK
-	})
+	p.wait(t, "answer", func() bool { return p.readyz() != 0 })
 	return p
+}
+
+// readyz is the status of the answer, 0 for none.
+func (p *process) readyz() int {
+	answer, err := http.Get("http://" + p.addrs["admin"] + "/readyz")
+	if err != nil {
+		return 0
+	}
+	answer.Body.Close()
+	return answer.StatusCode
 }
 
 // wait asks again and again, for the process cannot tell.

@@ -102,8 +102,8 @@ type caller struct {
 	ip, line string
 }
 
-// visitAll makes every visit, each from an address of its own but by IPv6.
-func (p *process) visitAll(t *testing.T) (all []caller) {
+// visitAll makes visits, each from an address of its own but by IPv6.
+func (p *process) visitAll(t *testing.T, visits ...visit) (all []caller) {
 	t.Helper()
 	for i, v := range visits {
 		from := &net.TCPAddr{IP: net.IPv4(127, 9, 0, byte(i+1))}
