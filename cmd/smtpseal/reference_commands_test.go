@@ -68,7 +68,8 @@ func take(args []string, whole bool) error {
 		return err
 	}
 	c.InitDefaultHelpFlag()
-	if err := c.ParseFlags(rest); err != nil && !errors.Is(err, pflag.ErrHelp) {
+	var noValue *pflag.ValueRequiredError // in a text the name of a flag may stand alone
+	if err := c.ParseFlags(rest); err != nil && !errors.Is(err, pflag.ErrHelp) && (whole || !errors.As(err, &noValue)) {
 		return err
 	}
 	left := slices.DeleteFunc(c.Flags().Args(), func(arg string) bool { return arg == "…" }) // ARG … is any number
