@@ -71,16 +71,16 @@ func (r *relay) handBackEHLO(first bool) error {
 	if err != nil {
 		return r.lost(err)
 	}
-	if len(r.out.bytes()) > n {
-		return r.unasked()
-	}
-	if code := r.replies.Code; first && (code == 500 || code == 503) && r.s.listener.Backend.Proxy != backend.Off {
+	if first && r.refusesHeader() {
 		// The refusal of a PROXY v1 line, taken for a command, can come as late as
-		// this; and Exim answers so when it has missed its header. Who speaks the
-		// PROXY protocol knows EHLO.
+		// this, alone or with the answer to EHLO; and Exim answers so when it has
+		// missed its header. Who speaks the PROXY protocol knows EHLO.
 		err := r.mismatch(Violation, backend.Confused, nil)
 		r.s.listener.Backend.Failed(r.server, fmt.Errorf("EHLO: %w", err))
 		return err
+	}
+	if len(r.out.bytes()) > n {
+		return r.unasked()
 	}
 	if r.replies.Code != 250 {
 		return r.passLast(n)
@@ -95,6 +95,13 @@ func (r *relay) handBackEHLO(first bool) error {
 	}
 	r.out.took(n)
 	return nil
+}
+
+// refusesHeader reports whether the answer to the first EHLO looks like one to our
+// PROXY header.
+func (r *relay) refusesHeader() bool {
+	code := r.replies.Code
+	return (code == 500 || code == 503) && r.s.listener.Backend.Proxy != backend.Off
 }
 
 // wholeReply waits until a whole reply stands at the front of out, and returns
