@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -57,6 +58,9 @@ func (s *service) untilEnd(ctx context.Context) (context.Context, func()) {
 
 func (s *service) replaceSetup(ctx context.Context) error {
 	c, err := s.from.load()
+	if gone := (advised{}); errors.As(err, &gone) && gone.remedy == withoutFile {
+		return advised{gone.error, "put it back, or start smtpseal anew with another"} // the other ways are for a start
+	}
 	if err != nil {
 		return err
 	}
@@ -73,7 +77,7 @@ func oneLine(err error) string {
 	complain(&b, err)
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
 	for i, line := range lines {
-		lines[i] = strings.TrimPrefix(strings.TrimSpace(line), "smtpseal: ")
+		lines[i] = strings.TrimPrefix(strings.Join(strings.Fields(line), " "), "smtpseal: ")
 	}
 	return strings.Join(lines, "; ")
 }

@@ -242,3 +242,19 @@ func TestSessionsOfARemovedListenerStayCounted(t *testing.T) {
 		t.Errorf("%d ended sessions, want 1", ended)
 	}
 }
+
+// What a start could do without its file is no help to who reloads.
+func TestAReloadWithoutItsFileSaysWhatToDo(t *testing.T) {
+	var from origin
+	s, file := serving(t, func(file string) (*config.Config, error) {
+		from.file = file
+		return from.read()
+	})
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	got := s.reloadFor(t.Context())
+	if want := "configuration " + file + ": there is no such file; put it back, or start smtpseal anew with another"; got.Error != want {
+		t.Errorf("%q, want %q", got.Error, want)
+	}
+}
