@@ -107,7 +107,14 @@ func (s *set) behindProxy(t *testing.T) bool {
 // open relay; that its ports are the container's, and the others' it names are
 // there.
 func (s *set) configuration(t *testing.T) {
-	out, err := exec.Command(smtpseal, "check", "-c", s.file(t)).CombinedOutput()
+	check := exec.Command(smtpseal, "check", "-c", s.file(t))
+	for _, from := range s.seal(t).EnvFrom {
+		if from.SecretRef == nil || from.SecretRef.Name != "dns" {
+			t.Errorf("environment from %+v", from)
+		}
+		check.Env = []string{"TOKEN=x"}
+	}
+	out, err := check.CombinedOutput()
 	if err != nil || strings.Contains(string(out), "warning") {
 		t.Errorf("%v: %s", err, out)
 	}

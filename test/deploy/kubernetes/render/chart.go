@@ -38,7 +38,7 @@ func chartAnswers(dir string) (map[string]rendering, error) {
 		if one.Manifests, one.Notes, err = template(dir, values); err != nil {
 			one.Error = err.Error()
 		}
-		for _, m := range lint.AllWithKubeVersion(dir, values, "mail", nil).Messages {
+		for _, m := range lint.AllWithKubeVersion(dir, values, "smtpseal", nil).Messages {
 			if m.Severity > support.InfoSev {
 				one.Lint = append(one.Lint, m.Error())
 			}
@@ -48,13 +48,13 @@ func chartAnswers(dir string) (map[string]rendering, error) {
 	return answers, nil
 }
 
-// template is helm template smtpseal DIRECTORY --namespace mail.
+// template is helm template smtpseal DIRECTORY --namespace smtpseal.
 func template(dir string, values map[string]any) (manifests, notes string, err error) {
 	chart, err := loader.LoadDir(dir)
 	if err != nil {
 		return "", "", err
 	}
-	release := chartutil.ReleaseOptions{Name: "smtpseal", Namespace: "mail", Revision: 1, IsInstall: true}
+	release := chartutil.ReleaseOptions{Name: "smtpseal", Namespace: "smtpseal", Revision: 1, IsInstall: true}
 	all, err := chartutil.ToRenderValues(chart, values, release, chartutil.DefaultCapabilities)
 	if err != nil {
 		return "", "", err
