@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -163,7 +164,7 @@ func TestARelayCheckThatWasCutShortLetsNothingIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := strings.NewReplacer("127.0.0.1:1", addr, "relay_check: off", "relay_check: refuse").Replace(string(text))
+	changed := strings.NewReplacer(`"127.0.0.1:1"`, strconv.Quote(addr), "relay_check: off", "relay_check: refuse").Replace(string(text))
 	if err := os.WriteFile(file, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
