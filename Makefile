@@ -37,9 +37,10 @@ vuln: ## known vulnerabilities in what we call (VULNDB=file:///… for a copy)
 	@$(GO) tool govulncheck -db $(VULNDB) ./... || { test $$? -ne 3 || exit 3; \
 		echo "make vuln: the database could not be asked, so nothing is known (VULNDB=file:///… for a copy)"; }
 
+# With -trimpath, as releases are, so that their test need not compile it again.
 cross: ## the program compiles for the other systems
-	GOOS=darwin $(GO) build -o /dev/null ./cmd/smtpseal
-	GOOS=windows $(GO) build -o /dev/null ./cmd/smtpseal
+	GOOS=darwin $(GO) build -trimpath -o /dev/null ./cmd/smtpseal
+	GOOS=windows $(GO) build -trimpath -o /dev/null ./cmd/smtpseal
 
 fuzz: ## every fuzz target for FUZZ=5s
 	@GO=$(GO) ./test/fuzz.sh $(FUZZ)

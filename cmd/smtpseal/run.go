@@ -28,7 +28,9 @@ TERM or INT drains: no new sessions, idle ones are sent away with a 421, mail
 on its way is finished, for at most timeouts.shutdown. A second one ends at
 once. HUP, or smtpseal reload, reads configuration and certificates again; a bad
 file changes nothing. USR2 starts the program anew, as its file is now, hands
-it the listening sockets and drains: no connection is refused meanwhile.`,
+it the listening sockets and drains: no connection is refused meanwhile.
+Windows has no HUP and no USR2: smtpseal reload works there, a new version takes
+a restart. Readiness and sockets of systemd are for Linux.`,
 		Example: `  smtpseal run -c /etc/smtpseal/smtpseal.yaml
   smtpseal run --domain mail.example.org --backend 127.0.0.1:10025 --proxy-protocol v2 --email postmaster@example.org
   smtpseal run --domain localhost --backend 127.0.0.1:10025 --proxy-protocol v2`,

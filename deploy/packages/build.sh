@@ -12,6 +12,7 @@ export LC_ALL=C TZ=UTC0
 cd "$(dirname "$0")/../.."
 : "${GO:=go}" "${OUT:=dist}" "${MAINTAINER:=The smtpseal authors <smtpseal@localhost>}"
 ARCH=$($GO env GOARCH)
+export GOOS='' GOARCH='' # of all that runs here
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -19,18 +20,18 @@ trap 'exit 1' HUP INT TERM
 if [ $# -gt 0 ]; then
 	install -m 755 "$1" "$tree/smtpseal"
 else
-	CGO_ENABLED=0 GOOS=linux $GO build -trimpath -ldflags "-s -w" -o "$tree/smtpseal" ./cmd/smtpseal
+	CGO_ENABLED=0 GOOS=linux GOARCH=$ARCH $GO build -trimpath -ldflags "-s -w" -o "$tree/smtpseal" ./cmd/smtpseal
 fi
 
 # The nested module keeps nfpm's dependencies out of ours.
 nfpm=$PWD/.cache/bin/nfpm
-GOARCH='' GOOS='' $GO -C test/tools build -o "$nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm
+$GO -C test/tools build -o "$nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm
 
 # Manual, completions and licences: by the program itself, or where this machine
 # cannot run it, by one of the same source.
-GOARCH='' GOOS='' $GO run ./deploy/release documents -o "$tree" "$tree/smtpseal"
-: "${VERSION:=$($GO run ./deploy/release version "$tree/smtpseal")}"
-: "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct)}"
+$GO run ./deploy/release documents -o "$tree" "$tree/smtpseal"
+VERSION=${VERSION:-$($GO run ./deploy/release version "$tree/smtpseal")}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 # v1.2.3-rc.1 is before 1.2.3 for dpkg and rpm if it is written 1.2.3~rc.1.
 PACKAGE_VERSION=$(echo "$VERSION" | sed 's/^v//; s/-/~/; s/-/./g')
 gzip -9n "$tree"/man/*
