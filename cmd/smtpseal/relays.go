@@ -144,7 +144,7 @@ func (n *setup) relayKnown(b config.Backend, before *setup) bool {
 	}
 	for _, old := range before.config.Backends {
 		if old.Name == b.Name {
-			return reflect.DeepEqual(old, b)
+			return before.uses(b.Name) && reflect.DeepEqual(old, b)
 		}
 	}
 	return false

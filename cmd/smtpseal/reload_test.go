@@ -271,3 +271,18 @@ func TestALiveLogChangesForThoseWhoHaveIt(t *testing.T) {
 		t.Errorf("wrote %q", lines)
 	}
 }
+
+// A backend that no listener used was not asked, however long it has been in the
+// file.
+func TestABackendIsKnownOnlyIfItWasUsed(t *testing.T) {
+	two := func(used string) *setup {
+		return &setup{config: parse(t, "listeners: [{listen: ':2525', tls: implicit, backend: "+used+"}]\nbackends:\n"+
+			"  a: {servers: ['127.0.0.1:25'], proxy_protocol: v2, relay_check: refuse}\n"+
+			"  b: {servers: ['127.0.0.1:26'], proxy_protocol: v2, relay_check: refuse}\n"+internalIn("/s")+"\n")}
+	}
+	before, next := two("a"), two("b")
+	a, b := next.config.Backends[0], next.config.Backends[1]
+	if !next.relayKnown(a, before) || next.relayKnown(b, before) {
+		t.Errorf("known: a %v, b %v; want only a, which was used", next.relayKnown(a, before), next.relayKnown(b, before))
+	}
+}
