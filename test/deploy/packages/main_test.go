@@ -7,6 +7,7 @@
 package packages
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,27 +21,50 @@ import (
 var (
 	program string // smtpseal, as it is packed
 	older   string // a directory with the packages of v1.0.0
-	newer   string // … and of v1.1.0, whose program is another file
+	again   string // … with the same, built once more
+	newer   string // … and with those of v1.1.0, whose program is another file
 )
 
+// prepared names the directory of all that, for a test that runs as root behind
+// one that does not.
+const prepared = "SMTPSEAL_PACKAGES"
+
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "packages")
-	code := 1
-	if err == nil {
-		defer os.RemoveAll(dir)
-		if err = prepare(dir); err == nil {
-			code = m.Run()
-		}
-		os.RemoveAll(dir)
-	}
+	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "packages:", err)
+		code = 1
 	}
 	os.Exit(code)
 }
 
+// run builds as whoever runs the tests, and tests as root.
+func run(m *testing.M) (code int, err error) {
+	dir := os.Getenv(prepared)
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "packages"); err != nil {
+			return 0, err
+		}
+		defer os.RemoveAll(dir)
+	}
+	program, older, again, newer = dir+"/smtpseal", dir+"/older", dir+"/again", dir+"/newer"
+	if os.Getenv(prepared) == "" {
+		if err := prepare(dir); err != nil {
+			return 0, err
+		}
+	}
+	if os.Geteuid() == 0 {
+		return m.Run(), nil
+	}
+	c := exec.Command("sudo", append([]string{"-n", "env", prepared + "=" + dir, "PATH=" + os.Getenv("PATH")}, os.Args...)...)
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	if err := c.Run(); err != nil {
+		return 0, fmt.Errorf("a machine to install on takes root, by sudo here: %w", err)
+	}
+	return 0, nil
+}
+
 func prepare(dir string) error {
-	program, older, newer = filepath.Join(dir, "smtpseal"), filepath.Join(dir, "older"), filepath.Join(dir, "newer")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "smtpseal/cmd/smtpseal")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if said, err := build.CombinedOutput(); err != nil {
@@ -55,10 +79,7 @@ func prepare(dir string) error {
 	if err := os.WriteFile(other, append(text, " and something new"...), 0o755); err != nil {
 		return err
 	}
-	if err := pack(older, "v1.0.0", program); err != nil {
-		return err
-	}
-	return pack(newer, "v1.1.0", other)
+	return errors.Join(pack(older, "v1.0.0", program), pack(again, "v1.0.0", program), pack(newer, "v1.1.0", other))
 }
 
 // pack makes the packages of a version as make package does.
