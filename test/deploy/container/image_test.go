@@ -77,6 +77,13 @@ func TestImageIsReproducible(t *testing.T) {
 	}
 }
 
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // members are the files of a tar, by name.
 func members(t *testing.T, archive []byte) (headers []*tar.Header, texts map[string][]byte) {
 	t.Helper()

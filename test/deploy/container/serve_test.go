@@ -61,13 +61,6 @@ func unpacked(t *testing.T, layer []byte) string {
 	return root
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // From the root directory of the image, with nothing else of this machine in it,
 // smtpseal starts, serves, is healthy, drains and is not any more.
 func TestImageServes(t *testing.T) {

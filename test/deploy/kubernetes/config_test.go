@@ -151,6 +151,26 @@ func (s *set) configuration(t *testing.T) {
 	}
 }
 
+// recipe demands that Postfix, where it is ours to set up, is so by the recipe.
+func (s *set) recipe(t *testing.T) {
+	for _, c := range s.configs {
+		master, ours := c.Data["master.cf"]
+		if !ours {
+			continue
+		}
+		want, err := exec.Command(smtpseal, "recipe", "postfix", "-c", s.file(t)).Output()
+		must(t, err)
+		_, service, _ := strings.Cut(master, "# ---\n")
+		service, _, _ = strings.Cut(service, "# ---\n")
+		if len(service) < 500 || !strings.Contains(string(want), service) {
+			t.Errorf("not the recipe's:\n%s\n%s", service, want)
+		}
+		if main := c.Data["main.cf"]; !strings.Contains(main, "\nmynetworks =\n") {
+			t.Errorf("Postfix trusts somebody:\n%s", main)
+		}
+	}
+}
+
 // volumes demands that every mount has its volume.
 func (s *set) volumes(t *testing.T) {
 	known := map[string]bool{"queue": true} // of a claim

@@ -14,7 +14,11 @@ const drainGrace = 15 * time.Second
 // life demands that at the deletion of a pod nobody is killed before he has had
 // his time.
 func (s *set) life(t *testing.T) {
-	seal, grace := s.seal(t), time.Duration(*s.pod.Spec.TerminationGracePeriodSeconds)*time.Second
+	seal := s.seal(t)
+	if s.pod.Spec.TerminationGracePeriodSeconds == nil || seal.Lifecycle == nil || seal.Lifecycle.PreStop == nil {
+		t.Fatal("no grace, or no preStop")
+	}
+	grace := time.Duration(*s.pod.Spec.TerminationGracePeriodSeconds) * time.Second
 	shutdown := s.settings(t).Timeouts.Shutdown
 	before := seal.Lifecycle.PreStop
 	mta := s.mta()

@@ -37,6 +37,7 @@ func (s *set) inspect(t *testing.T) {
 	s.probes(t)
 	s.volumes(t)
 	s.configuration(t)
+	s.recipe(t)
 	s.rights(t)
 }
 
