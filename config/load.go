@@ -60,27 +60,6 @@ func whyUnread(err error) (problem, remedy string) {
 	return "cannot be read: " + err.Error(), "name a readable file with -c"
 }
 
-// LoadAdmin reads nothing of a file but admin, for who wants to speak to the
-// process that runs: whatever else is wrong with the file does not matter then.
-// It reports whether admin could be read.
-func LoadAdmin(file string) (Admin, bool) {
-	data, _, err := readFile(file)
-	if err != nil {
-		return Admin{}, false
-	}
-	r := &reader{file: file}
-	d := r.document(data)
-	if d == nil {
-		return Admin{}, false
-	}
-	for _, m := range r.mistakes {
-		if m.Path == "admin" || strings.HasPrefix(m.Path, "admin.") {
-			return Admin{}, false
-		}
-	}
-	return d.Admin, true
-}
-
 // Parse reads what a file holds; its name is for the mistakes. Its error is
 // Mistakes.
 func Parse(file string, data []byte) (*Config, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,18 +17,11 @@ import (
 // This file has the commands that speak to the running process.
 
 // client finds the process of a configuration by its admin listener, and how it
-// is. Without a file that is the default one, which `run --domain` has. What else
-// may be wrong with the file is no reason not to find the process.
+// is. Without a file that is the default one, which `run --domain` has. What is
+// wrong with the file is no reason not to find the process: a slip in it must not
+// make a liveness probe fail, or a drain.
 func (o *origin) client(c *cobra.Command) (*admin.Client, admin.Status, error) {
-	at := config.Admin{Listen: []config.Address{config.AdminDefault}}
-	if _, err := os.Stat(o.file); !errors.Is(err, fs.ErrNotExist) || c.Flags().Changed("config") {
-		var ok bool
-		if at, ok = config.LoadAdmin(o.file); !ok {
-			_, err := o.load(c)
-			return nil, admin.Status{}, err
-		}
-	}
-	for _, a := range at.Listen {
+	for _, a := range config.FindAdmin(o.file) {
 		if a.Network == "systemd" { // which knows the address, and we do not
 			continue
 		}
@@ -37,6 +29,8 @@ func (o *origin) client(c *cobra.Command) (*admin.Client, admin.Status, error) {
 		now, err := client.Status(c.Context())
 		if err == nil {
 			err = o.isIts(now, a)
+		} else if _, bad := o.load(c); bad != nil {
+			err = errors.Join(err, bad) // it may be why we looked in the wrong place
 		}
 		return client, now, err
 	}

@@ -71,6 +71,12 @@ func TestCommandsFindTheirOwnProcess(t *testing.T) {
 	if code, stdout, stderr := command("reload", "-c", running); code != 0 || stdout != "reloaded\n" {
 		t.Errorf("exit %d: %s%s", code, stdout, stderr)
 	}
+	if err := os.WriteFile(running, []byte("listeners: [\n"+text), 0o600); err != nil { // no YAML
+		t.Fatal(err)
+	}
+	if code, _, stderr := command("status", "--live", "-c", running); code != 0 {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
 	other := write(t, "other.yaml", text)
 	code, _, stderr := command("drain", "-c", other)
 	if code != 1 || !strings.Contains(stderr, "runs with "+running+", not with "+other) {
