@@ -15,34 +15,51 @@ const (
 	MailStopped  Mail = "stopped"
 )
 
-// maxHeadline bounds the sentence, in octets: an error in it may be a whole
-// dialogue, or every mistake of a file.
-const maxHeadline = 240
+// Bounds of the sentence: an error in it may be a whole dialogue, or every
+// mistake of a file, and a bad day has a hundred servers that are down.
+const (
+	maxHeadline = 240 // octets of the worst thing
+	maxElse     = 3   // other things that are named
+	maxName     = 80  // octets of each of them
+)
 
-// headline is verdict's sentence on one line.
+// headline is the worst thing that verdict finds, on one line, and in short what
+// else is wrong: a mistake must not be hidden by another.
 func (s *Status) headline() (Mail, string) {
-	mail, text := s.verdict()
+	mail, text, others := s.verdict()
+	text = bounded(text, maxHeadline)
+	for i, other := range others {
+		if i == maxElse {
+			return mail, fmt.Sprintf("%s; and %d more", text, len(others)-i)
+		}
+		text += "; " + bounded(other.brief(), maxName)
+	}
+	return mail, text
+}
+
+// bounded is the first line of a text, and of that not too much.
+func bounded(text string, limit int) string {
 	text, _, cut := strings.Cut(text, "\n")
-	if len(text) > maxHeadline {
-		text, cut = text[:maxHeadline], true
+	if len(text) > limit {
+		text, cut = text[:limit], true
 	}
 	text = strings.ToValidUTF8(strings.TrimSpace(text), "")
 	if cut {
 		text += " …"
 	}
-	return mail, text
+	return text
 }
 
-// verdict says whether mail flows, in one word and in one sentence. Only the
-// worst thing is in the sentence: it must be read in five seconds.
-func (s *Status) verdict() (Mail, string) {
+// verdict says whether mail flows, in one word and in one sentence about the
+// worst thing, which must be read in five seconds; the others are in others.
+func (s *Status) verdict() (mail Mail, text string, others []worry) {
 	switch {
 	case s.State == Draining:
-		return MailImpaired, "Draining: " + left(s.sessions())
+		return MailImpaired, "Draining: " + left(s.sessions()), nil
 	case s.State == Starting:
-		return MailStopped, "Starting" + because(s.Reasons)
+		return MailStopped, "Starting" + because(s.Reasons), nil
 	case s.listening() == 0:
-		return MailStopped, "Mail does not flow: there is no listener"
+		return MailStopped, "Mail does not flow: there is no listener", s.worries(true)
 	}
 	var cut []string
 	var why string
@@ -54,11 +71,19 @@ func (s *Status) verdict() (Mail, string) {
 	}
 	switch {
 	case len(cut) == s.listening():
-		return MailStopped, "Mail does not flow: " + why
+		return MailStopped, "Mail does not flow: " + why, s.worries(true)
 	case len(cut) > 0:
-		return MailImpaired, "Mail does not flow on " + and(cut) + ": " + why
+		return MailImpaired, "Mail does not flow on " + and(cut) + ": " + why, s.worries(true)
 	}
-	return s.worry()
+	if all := s.worries(false); len(all) > 0 {
+		return MailImpaired, "Mail flows, but " + all[0].long(), all[1:]
+	}
+	for _, b := range s.Backends {
+		if b.unknown() {
+			return MailFlows, "Mail should flow: backend " + b.Name + " has not been asked yet", nil
+		}
+	}
+	return MailFlows, "Mail flows", nil
 }
 
 func left(sessions int) string {
@@ -136,45 +161,6 @@ func (b *Backend) down() string {
 		return "backend " + b.Name + " has no servers"
 	}
 	return "backend " + b.Name + " is down" + colon(why)
-}
-
-// worry says what is wrong while mail flows.
-func (s *Status) worry() (Mail, string) {
-	const but = "Mail flows, but "
-	for _, c := range s.Certificates {
-		if c.Problem != "" {
-			return MailImpaired, but + "see the certificate for " + c.title() + ": " + c.Problem
-		}
-	}
-	for _, b := range s.Backends {
-		for _, server := range b.Servers {
-			if !server.Up {
-				return MailImpaired, but + "server " + server.Address + " of backend " + b.Name + " is down" + colon(server.Error)
-			}
-		}
-	}
-	for _, l := range s.Listeners {
-		if !l.TLSReady && !l.Removed {
-			return MailImpaired, but + l.Name + " has no TLS: " + s.noCertificate()
-		}
-	}
-	if !s.Ready {
-		return MailImpaired, but + "clients are sent elsewhere, because smtpseal is not ready" + because(s.Reasons)
-	}
-	for _, b := range s.Backends {
-		if b.Warning != "" {
-			return MailImpaired, but + "backend " + b.Name + " needs a look: " + b.Warning
-		}
-	}
-	if s.Reloads.Last.Result == failed {
-		return MailImpaired, but + "the configuration is the old one, because the last reload failed" + colon(s.Reloads.Last.Error)
-	}
-	for _, b := range s.Backends {
-		if b.unknown() {
-			return MailFlows, "Mail should flow: backend " + b.Name + " has not been asked yet"
-		}
-	}
-	return MailFlows, "Mail flows"
 }
 
 // unknown reports whether nothing is known of any server.

@@ -14,6 +14,9 @@ func TestHeadline(t *testing.T) {
 			s.Backends[backend].Servers[i].Up, s.Backends[backend].Servers[i].Error = false, refused
 		}
 	}
+	refuse := func(s *Status) {
+		s.Reloads.Last = Reload{Time: noon, Result: failed, Error: "smtpseal.yaml:3: listen: no port"}
+	}
 	for name, c := range map[string]struct {
 		change func(*Status)
 		mail   Mail
@@ -53,6 +56,26 @@ func TestHeadline(t *testing.T) {
 		"a bad file": {func(s *Status) {
 			s.Reloads.Last = Reload{Time: noon, Result: failed, Error: "smtpseal.yaml:3: listen: no port\nsmtpseal.yaml:9: more"}
 		}, MailImpaired, "Mail flows, but the configuration is the old one, because the last reload failed: smtpseal.yaml:3: listen: no port …"},
+		"a newer file was not taken": {func(s *Status) { s.Certificates[1].LastError = "/etc/smtpseal/tls.key: the key is another's" }, MailImpaired,
+			"Mail flows, but the certificate for smtp.example.org, imap.example.org was not replaced: /etc/smtpseal/tls.key: the key is another's"},
+		"one that was never there": {func(s *Status) {
+			s.Certificates = append(s.Certificates, Certificate{Names: []string{"new.example.org"}, LastError: "acme: 403"})
+		}, MailImpaired, "Mail flows, but there is no certificate for new.example.org: acme: 403"},
+		"a server and a bad file": {func(s *Status) { fell(s, 0, 1); refuse(s) }, MailImpaired,
+			"Mail flows, but server 10.0.0.7:10025 of backend mta is down: " + refused + "; the configuration on disk was refused"},
+		"a backend and a bad file": {func(s *Status) { fell(s, 0, 0, 1); refuse(s) }, MailImpaired,
+			"Mail does not flow on submissions and submission: backend mta is down: " + refused + "; the configuration on disk was refused"},
+		"no listeners and a bad file": {func(s *Status) { s.Listeners = nil; refuse(s) }, MailStopped,
+			"Mail does not flow: there is no listener; the configuration on disk was refused"},
+		"not ready because of a server": {func(s *Status) { fell(s, 0, 1); s.Ready, s.Reasons = false, []string{"it is down"} }, MailImpaired,
+			"Mail flows, but server 10.0.0.7:10025 of backend mta is down: " + refused},
+		"too much for one sentence": {func(s *Status) {
+			fell(s, 0, 1)
+			s.Certificates[0].Problem, s.Certificates[1].LastError = "it ends in 3 days", "no key"
+			s.Backends[0].Warning, s.Backends[1].Warning = "it relays", "it relays"
+			refuse(s)
+		}, MailImpaired, "Mail flows, but see the certificate for mail.example.org: it ends in 3 days; server 10.0.0.7:10025 of backend mta is down; " +
+			"backend mta needs a look; backend mta-mx needs a look; and 2 more"},
 		"nothing known": {func(s *Status) { s.Backends[1].Servers[0].Known = false }, MailFlows,
 			"Mail should flow: backend mta-mx has not been asked yet"},
 	} {
@@ -75,5 +98,15 @@ func TestHeadlineIsBounded(t *testing.T) {
 	s = s.complete()
 	if len(s.Headline) > maxHeadline+len(" …") || !utf8.ValidString(s.Headline) || !strings.HasSuffix(s.Headline, "é …") {
 		t.Errorf("%d octets: %q", len(s.Headline), s.Headline)
+	}
+	for range 100 {
+		s.Certificates = append(s.Certificates, Certificate{Names: []string{strings.Repeat("é", 5000)}, NotAfter: noon, Problem: "p"})
+	}
+	s = s.complete()
+	if limit := maxHeadline + maxElse*(maxName+len("; ")) + 50; len(s.Headline) > limit || !utf8.ValidString(s.Headline) {
+		t.Errorf("%d octets: %q", len(s.Headline), s.Headline)
+	}
+	if !strings.HasSuffix(s.Headline, "; and 97 more") {
+		t.Errorf("%q", s.Headline)
 	}
 }
