@@ -93,6 +93,7 @@ func (k *cook) recipe(ctx context.Context, name string) (*recipe.Recipe, error) 
 		f.About = fmt.Sprintf("smtpseal recipe %s, for the backend %s of %s", name, b.Name, f.Config)
 	}
 	f.Hostname = nameOf(c)
+	f.Internal = internalCA(c, f.Hostname)
 	f.Backend, f.Preset, f.ProxyProtocol, f.ProxyTLVs = b.Name, b.Preset, b.ProxyProtocol, b.ProxyTLVs
 	f.Listeners = listenersOf(c, b.Name)
 	if f.Servers, err = serversOf(b); err != nil {

@@ -23,6 +23,13 @@ func nameOf(c *config.Config) string {
 	return cmp.Or(c.Hostname, firstHostname(certified))
 }
 
+// internalCA reports whether the certificate of a name is by our own CA. It is
+// asked of the one that has the name, else of the first, which clients get then.
+func internalCA(c *config.Config, name string) bool {
+	i := slices.IndexFunc(c.Certificates, func(one config.Certificate) bool { return slices.Contains(one.Names, name) })
+	return len(c.Certificates) > 0 && c.Certificates[max(i, 0)].Internal
+}
+
 func firstHostname(names []string) string {
 	i := slices.IndexFunc(names, func(name string) bool {
 		_, err := netip.ParseAddr(name)

@@ -29,7 +29,9 @@ func TestRecipeIsFilledInFromTheFile(t *testing.T) {
 	words := strings.Join(strings.Fields(strings.ReplaceAll(stdout, "#", "")), " ") // of prose that wraps
 	if code != 0 || stderr != "" || !strings.Contains(words, "smtpseal recipe exim, for the backend mta of "+file+", for its listeners people and servers") || !containsAll(stdout, []string{
 		"daemon_smtp_ports = 25 : 2525\n", "{={$received_port}{2525}}}{10.0.0.1}{}}", "auth_advertise_hosts = ",
-		"#   smtpseal check -c " + file + "\n", "#   smtpseal probe mx.example.net mx.example.net:1465\n",
+		"#   smtpseal check -c " + file + "\n", "#   smtpseal certs export -c " + file + " --root > root.pem\n",
+		"#   smtpseal probe mx.example.net mx.example.net:1465 --ca root.pem\n",
+		"#   swaks --server mx.example.net:465 -tlsc --auth --auth-user NAME --from ADDRESS --to ADDRESS\n",
 	}) {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
@@ -133,7 +135,7 @@ func TestRecipeJSON(t *testing.T) {
 	if err := decoder.Decode(&r); err != nil || code != 0 || stderr != "" {
 		t.Fatalf("exit %d, %v: %s%s", code, err, stdout, stderr)
 	}
-	if *r.Name != "postfix" || len(r.Files) != 1 || len(r.Steps) != 3 || len(r.Warnings) != 2 {
+	if *r.Name != "postfix" || len(r.Files) != 1 || len(r.Steps) != 5 || len(r.Warnings) != 2 {
 		t.Errorf("%s", stdout)
 	}
 	if f := r.Files[0]; f.Path != "/etc/postfix/master.cf" || f.Mode != "append" || !strings.Contains(f.Content, "\n127.0.0.1:10025 inet n - n - - smtpd\n") {

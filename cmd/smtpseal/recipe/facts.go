@@ -1,7 +1,6 @@
 package recipe
 
 import (
-	"net"
 	"slices"
 	"strings"
 )
@@ -84,26 +83,6 @@ func (f Facts) who() string {
 		return "listener " + all[0]
 	}
 	return "listeners " + strings.Join(all[:len(all)-1], ", ") + " and " + all[len(all)-1]
-}
-
-// targets are what to probe: the host alone if the ports are the usual ones.
-func (f Facts) targets() string {
-	usual := []string{"25", "465", "587"}
-	var all []string
-	for _, l := range f.Listeners {
-		for _, port := range l.Ports {
-			if target := net.JoinHostPort(f.Name(), port); slices.Contains(usual, port) {
-				all = append(all, f.Name())
-			} else {
-				all = append(all, target)
-			}
-		}
-	}
-	if len(all) == 0 {
-		return f.Name()
-	}
-	slices.Sort(all)
-	return strings.Join(slices.Compact(all), " ")
 }
 
 // FirstHost is the host for which the recipe is.

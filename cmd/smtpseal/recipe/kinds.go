@@ -14,13 +14,15 @@ type kind struct {
 	versions []string // of the PROXY header that the server can read; off: none
 	comment  string   // how a line of prose begins
 	traps    []func(Facts) *Error
+
+	loginless bool // nobody can log in behind smtpseal
 }
 
 var kinds = []kind{
 	{name: "postfix", title: "Postfix", presets: []string{"postfix", "postfix-old"}, versions: []string{"v2", "v1"}, comment: "#"},
 	{name: "postfix-old", title: "Postfix before 3.5", presets: []string{"postfix-old"}, versions: []string{"v1"}, comment: "#"},
 	{name: "exim", title: "Exim", presets: []string{"exim"}, versions: []string{"v2", "v1"}, comment: "#"},
-	{name: "opensmtpd", title: "OpenSMTPD", presets: []string{"opensmtpd"}, versions: []string{"v2"}, comment: "#"},
+	{name: "opensmtpd", title: "OpenSMTPD", presets: []string{"opensmtpd"}, versions: []string{"v2"}, comment: "#", loginless: true},
 	{name: "sendmail", title: "Sendmail", presets: []string{"sendmail"}, versions: []string{"off"}, comment: "dnl #",
 		traps: []func(Facts) *Error{sendmailTrustsLoopback}},
 	{name: "dovecot", title: "Dovecot", presets: []string{"dovecot"}, versions: []string{"v2", "v1"}, comment: "#",

@@ -20,6 +20,7 @@ type Facts struct {
 	Config        string // the configuration's file as it is to be printed; empty: "FILE"
 	About         string // where the facts are from, for the first line
 	Hostname      string // what clients connect to; empty: not known
+	Internal      bool   // its certificate is by the internal CA, which no client knows yet
 	Backend       string // its name in the configuration
 	Preset        string
 	ProxyProtocol string   // off, v1 or v2
@@ -112,6 +113,10 @@ func Make(name string, f Facts) (*Recipe, error) {
 	if err := k.fill(r, f); err != nil {
 		return nil, err
 	}
-	r.Steps = append(r.Steps, "smtpseal check -c "+f.config(), "smtpseal probe "+f.targets())
+	r.Steps = append(r.Steps, "smtpseal check -c "+f.config())
+	r.Steps = append(r.Steps, f.probing()...)
+	if !k.loginless {
+		r.Steps = append(r.Steps, f.loggingIn()...)
+	}
 	return r, nil
 }

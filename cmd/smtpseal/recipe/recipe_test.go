@@ -210,3 +210,38 @@ func TestTargets(t *testing.T) {
 		}
 	}
 }
+
+// Who has an internal certificate is told how to trust it before a probe that
+// would fail without; who takes logins is told to try one, where one can.
+func TestLastSteps(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		name   string
+		change func(*Facts)
+		want   []string // after the check
+	}{
+		{"public", "postfix", func(*Facts) {}, []string{"smtpseal probe mail.example.org", swaks + "587 --tls" + login}},
+		{"internal", "postfix", func(f *Facts) { f.Internal = true }, []string{
+			"smtpseal certs export -c smtpseal.yaml --root > root.pem", "smtpseal probe mail.example.org --ca root.pem", swaks + "587 --tls" + login}},
+		{"implicit TLS alone", "exim", func(f *Facts) { f.Listeners = []Listener{mx, submissions} }, []string{"smtpseal probe mail.example.org", swaks + "465 -tlsc" + login}},
+		{"no people", "exim", func(f *Facts) { f.Listeners = []Listener{mx} }, []string{"smtpseal probe mail.example.org"}},
+		{"no port", "exim", func(f *Facts) { f.Listeners = []Listener{{"unix", "starttls", nil}} }, []string{"smtpseal probe mail.example.org"}},
+		{"nobody can log in", "opensmtpd", func(*Facts) {}, []string{"smtpseal probe mail.example.org"}},
+	} {
+		f := plain(c.name)
+		c.change(&f)
+		r, err := Make(c.name, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, last, _ := strings.Cut(strings.Join(r.Steps, "\n"), "smtpseal check -c smtpseal.yaml\n")
+		if want := strings.Join(c.want, "\n"); last != want {
+			t.Errorf("%s:\n%s\nwant\n%s", c.what, last, want)
+		}
+	}
+}
+
+const (
+	swaks = "swaks --server mail.example.org:"
+	login = " --auth --auth-user NAME --from ADDRESS --to ADDRESS"
+)
