@@ -86,7 +86,7 @@ func (d *dialogue) introduce() error {
 		_, err = d.conn.Write(header)
 	}
 	if err != nil {
-		return &fault{"write PROXY header", plain(err), logHint}
+		return &fault{"write PROXY header", d.plain(err), logHint}
 	}
 	return nil
 }
@@ -115,12 +115,12 @@ func (d *dialogue) greeting() error {
 	code, words, err := d.reply()
 	switch {
 	case err != nil:
-		return &fault{"greeting", err, d.b.greetingHint(err)}
+		return &fault{"greeting", d.b.greetingError(err), d.b.greetingHint(err)}
 	case code != 220:
 		d.leave()
 		return &fault{"greeting", errors.New(words), d.b.refusalHint(time.Since(asked))}
 	case d.in.Buffered() > 0:
-		return &fault{"greeting", errors.New("more than was asked for"), d.b.Mismatch(Talkative)}
+		return &fault{"greeting", d.b.greetingError(errSurplus), d.b.Mismatch(Talkative)}
 	}
 	return nil
 }

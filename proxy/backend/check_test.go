@@ -52,7 +52,7 @@ func TestCheck(t *testing.T) {
 		{"line ends of LF", play("220 a\n", "250 a\n", "221 a\n"), Off, "", "", true},
 
 		{"closes", play(), Off, "greeting: the connection was closed", "expects a PROXY header", false},
-		{"silent", silent, Off, "greeting: no answer in time", "expects a PROXY header", false},
+		{"silent", silent, Off, "greeting: no answer within 5s (it waits for a PROXY header, or it hangs)", "or it hangs: its log, its DNS", false},
 		{"busy", says("421 4.3.2 busy\r\n"), Off, "greeting: 421 4.3.2 busy", "log", true},
 		{"refuses", says("554-no\r\n554 mail here\r\n"), Off, "greeting: 554-no", "log", true},
 		{"refuses late", late("421 4.3.0 no header\r\n"), Off, "greeting: 421 4.3.0 no header", "after some seconds of silence", true},
@@ -62,7 +62,7 @@ func TestCheck(t *testing.T) {
 		{"mixed codes", play("220-a\r\n250 b\r\n"), Off, "greeting: no SMTP: 250 b", "backends.mta.servers", false},
 		{"long line", play("220 " + strings.Repeat("a", maxLine) + "\r\n"), Off, "greeting: reply too long", "backends.mta.servers", false},
 		{"many lines", play(strings.Repeat("220-a\r\n", maxReply/7+1)), Off, "greeting: reply too long", "backends.mta.servers", false},
-		{"talks on", play(greeted + "500 what?\r\n"), Off, "greeting: more than was asked for", "spoke again", false},
+		{"talks on", play(greeted + "500 what?\r\n"), Off, "greeting: an answer too many", "spoke again", false},
 
 		{"closes at EHLO", play(greeted), Off, "EHLO: the connection was closed", "log", false},
 		{"knows no EHLO", play(greeted, "502 what?\r\n", bye), Off, "EHLO: 502 what?", "expects a PROXY header", true},
@@ -75,12 +75,13 @@ func TestCheck(t *testing.T) {
 			hear()
 			say(greeted)
 			silent(nil, say, hear)
-		}, V2, "EHLO: no answer in time", "log", false},
+		}, V2, "EHLO: no answer within 5s", "log", false},
 
 		// A header where none is expected, or another.
-		{"wants no v2", play(""), V2, "greeting: the connection was closed", "does not expect a PROXY v2 header", false},
+		{"silent at v2", silent, V2, "greeting: no answer within 5s (it does not expect our PROXY v2 header, or it hangs)", "or it hangs: its log", false},
+		{"wants no v2", play(""), V2, "greeting: the connection was closed, as by a server that does not expect our PROXY v2 header", "does not expect a PROXY v2 header", false},
 		{"answers the v1 line first", play("", greeted, "500 what?\r\n", known, bye), V1, "EHLO: 500 what?", "does not expect a PROXY v1 header", true},
-		{"answers the v1 line at once", play("", greeted+"500 what?\r\n"), V1, "greeting: more than was asked for", "does not expect a PROXY v1 header", false},
+		{"answers the v1 line at once", play("", greeted+"500 what?\r\n"), V1, "greeting: an answer too many, as of a server that does not expect our PROXY v1 header", "does not expect a PROXY v1 header", false},
 		{"takes the signature for QUIT", play("", greeted, bye), V2, "EHLO: 221 Bye", "does not expect a PROXY v2 header", true},
 		{"closes after the greeting", play("", greeted), V2, "EHLO: the connection was closed", "does not expect a PROXY v2 header", false},
 		{"Exim that has missed it", play("", greeted, "503 no\r\n", bye), V1, "EHLO: 503 no", "PROXY v1", true},

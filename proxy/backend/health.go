@@ -61,7 +61,8 @@ func (b *Backend) Up() bool {
 }
 
 // Inherit takes over what old knows of servers that b has, too, so that a
-// reload forgets nothing and asks nobody anew. Where they are to be greeted in
+// reload forgets nothing, and asks at once only whom it may have mended: those
+// that are down. Where they are to be greeted in
 // another way old results say little, so those servers begin as unknown. It is
 // called between the end of old's Watch and the begin of b's; old, which may be
 // nil, does not change.
@@ -78,6 +79,9 @@ func (b *Backend) Inherit(old *Backend) {
 	for i := range known {
 		if own := b.find(known[i].server); own != nil {
 			own.memory = known[i].memory
+			if !own.Up {
+				own.asked, own.refused = time.Time{}, 0
+			}
 		}
 	}
 	b.reorder()
@@ -100,6 +104,7 @@ func (b *Backend) Served(server Server) {
 
 // Failed says that a session has found the server not serving, and why. What a
 // server says of one client (421 to its address, 550 to its mail) is no failure.
+// The words of a check that gave advice stay until the next check.
 func (b *Backend) Failed(server Server, err error) {
 	if b.Health.Interval <= 0 {
 		return
@@ -109,6 +114,9 @@ func (b *Backend) Failed(server Server, err error) {
 	defer b.mu.Unlock()
 	b.begin()
 	if s := b.find(server); s != nil {
+		if hint == "" && s.tells() {
+			cause, hint = s.Error, s.Hint
+		}
 		b.bad(s, time.Now(), cause, hint)
 	}
 }

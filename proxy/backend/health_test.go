@@ -77,6 +77,48 @@ func TestFallAndRise(t *testing.T) {
 	}
 }
 
+// After a repair nobody reads the old error beside a check that was good.
+func TestAnswersAgain(t *testing.T) {
+	b := &Backend{Name: "mta", Servers: servers("one"), Health: Health{Interval: time.Minute, Fall: 1, Rise: 3}}
+	check := &fault{"greeting", errCut, "advice"}
+	for i, step := range []struct {
+		err         error // nil: it serves
+		error, hint string
+	}{
+		{check, "greeting: the connection was closed", "advice"},
+		{nil, "answers again: 1 of 3 checks", "it is used again when 3 in a row are good, within seconds"},
+		{nil, "answers again: 2 of 3 checks", "it is used again when 3 in a row are good, within seconds"},
+		{errSeen, errSeen.Error(), ""},
+		{check, "greeting: the connection was closed", "advice"},
+		{errSeen, "greeting: the connection was closed", "advice"}, // which says more
+		{&fault{"EHLO", errCut, "other advice"}, "EHLO: the connection was closed", "other advice"},
+		{nil, "answers again: 1 of 3 checks", "it is used again when 3 in a row are good, within seconds"},
+		{nil, "answers again: 2 of 3 checks", "it is used again when 3 in a row are good, within seconds"},
+		{nil, "", ""},
+		{errSeen, errSeen.Error(), ""},
+	} {
+		if step.err == nil {
+			b.Served(b.Servers[0])
+		} else {
+			b.Failed(b.Servers[0], step.err)
+		}
+		if s := b.State()[0]; s.Error != step.error || s.Hint != step.hint {
+			t.Errorf("step %d: %q (%s), want %q (%s)", i+1, s.Error, s.Hint, step.error, step.hint)
+		}
+	}
+}
+
+// What stays is the words alone: the failure counts.
+func TestPoorerFailuresCount(t *testing.T) {
+	b := &Backend{Name: "mta", Servers: servers("one"), Health: Health{Interval: time.Minute, Fall: 2}}
+	b.Served(b.Servers[0])
+	b.Failed(b.Servers[0], &fault{"greeting", errCut, "advice"})
+	b.Failed(b.Servers[0], errSeen)
+	if s := b.State()[0]; s.Up || s.Hint != "advice" {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestHealthDefaults(t *testing.T) {
 	if got, want := (Health{Interval: time.Second}).withDefaults(), (Health{time.Second, 5 * time.Second, 3, 2}); got != want {
 		t.Errorf("%+v, want %+v", got, want)

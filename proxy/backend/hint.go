@@ -61,11 +61,27 @@ func (b *Backend) hint(err error) string {
 	return ""
 }
 
+// greetingError says of a greeting that did not come what that most likely
+// means: the error stands alone in a headline.
+func (b *Backend) greetingError(err error) error {
+	switch {
+	case errors.Is(err, errSilent) && b.Proxy == Off:
+		return fmt.Errorf("%w (it waits for a PROXY header, or it hangs)", err)
+	case errors.Is(err, errSilent):
+		return fmt.Errorf("%w (it does not expect our PROXY %s header, or it hangs)", err, b.Proxy)
+	case errors.Is(err, errCut) && b.Proxy != Off:
+		return fmt.Errorf("%w, as by a server that does not expect our PROXY %s header", err, b.Proxy)
+	case errors.Is(err, errSurplus) && b.Proxy != Off:
+		return fmt.Errorf("%w, as of a server that does not expect our PROXY %s header", err, b.Proxy)
+	}
+	return err
+}
+
 // greetingHint is for a greeting that did not come, or that is none.
 func (b *Backend) greetingHint(err error) string {
 	switch {
 	case errors.Is(err, errSilent):
-		return b.Mismatch(Silent)
+		return b.Mismatch(Silent) + "; or it hangs: its log, its DNS"
 	case errors.Is(err, errAlien), errors.Is(err, errLong):
 		return "what answers there speaks no SMTP: correct backends." + b.Name + ".servers, or backends." + b.Name + ".proxy_protocol"
 	}

@@ -49,7 +49,7 @@ func TestHealthOfServers(t *testing.T) {
 		{"unix, v2", mta.Config{Network: "unix", Proxy: mta.V2}, backend.V2, "", ""},
 		{"greets late", mta.Config{Proxy: mta.V2, GreetDelay: 200 * time.Millisecond}, backend.V2, "", ""},
 
-		{"wants one, gets none", mta.Config{Proxy: mta.V2}, backend.Off, "greeting: no answer in time", "set backends.mta.proxy_protocol: v2"},
+		{"wants one, gets none", mta.Config{Proxy: mta.V2}, backend.Off, "greeting: no answer within 2s", "set backends.mta.proxy_protocol: v2"},
 		{"wants none, gets v1", mta.Config{}, backend.V1, "", "does not expect a PROXY v1 header"},
 		{"wants none, gets v2", mta.Config{}, backend.V2, "", "does not expect a PROXY v2 header"},
 		{"wants v1, gets v2, closes", mta.Config{Proxy: mta.V1}, backend.V2, "greeting: ", "backends.mta.proxy_protocol"},

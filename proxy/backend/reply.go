@@ -22,16 +22,17 @@ const (
 
 func (d *dialogue) ask(command string) (code int, words string, err error) {
 	if _, err := io.WriteString(d.conn, command+"\r\n"); err != nil {
-		return 0, "", plain(err)
+		return 0, "", d.plain(err)
 	}
 	return d.reply()
 }
 
 var (
-	errSilent = errors.New("no answer in time")
-	errCut    = errors.New("the connection was closed")
-	errAlien  = errors.New("no SMTP")
-	errLong   = errors.New("reply too long")
+	errSilent  = errors.New("no answer")
+	errCut     = errors.New("the connection was closed")
+	errAlien   = errors.New("no SMTP")
+	errLong    = errors.New("reply too long")
+	errSurplus = errors.New("an answer too many")
 )
 
 // reply reads a reply (RFC 5321 section 4.2) and returns its code and the
@@ -43,7 +44,7 @@ func (d *dialogue) reply() (code int, words string, err error) {
 			return 0, "", errLong
 		}
 		if err != nil {
-			return 0, "", plain(err)
+			return 0, "", d.plain(err)
 		}
 		text := strings.TrimRight(string(line), "\r\n")
 		this, last, ok := replyCode(text)
@@ -74,10 +75,10 @@ func replyCode(line string) (code int, last, ok bool) {
 
 // plain says what an error of a connection means here, without the ports that
 // make each one another.
-func plain(err error) error {
+func (d *dialogue) plain(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return errSilent
+		return fmt.Errorf("%w within %v", errSilent, d.b.Health.withDefaults().Timeout)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe):
 		return errCut
 	}

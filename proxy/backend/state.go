@@ -1,6 +1,9 @@
 package backend
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // All functions of this file are called with the backend's lock held. None waits
 // for anything, so that no session waits long for it.
@@ -57,7 +60,11 @@ func (b *Backend) good(s *state, at time.Time) {
 	}
 	if s.Up {
 		s.Error, s.Hint = "", ""
+		return
 	}
+	rise := b.Health.withDefaults().Rise
+	s.Error = fmt.Sprintf("answers again: %d of %d checks", s.against, rise)
+	s.Hint = fmt.Sprintf("it is used again when %d in a row are good, within seconds", rise)
 }
 
 func (b *Backend) bad(s *state, at time.Time, cause, hint string) {
@@ -73,6 +80,10 @@ func (b *Backend) bad(s *state, at time.Time, cause, hint string) {
 		s.nudge()
 	}
 }
+
+// tells reports whether what is known says more than an error without a hint, so
+// that it stays. What a server has answered since is not known any more.
+func (s *state) tells() bool { return s.Hint != "" && (s.Up || s.against == 0) }
 
 // turn takes a server up or down.
 func (b *Backend) turn(s *state, up bool) {

@@ -108,7 +108,9 @@ func (b *Backend) wait(s *state) time.Duration {
 // check may be a warning in its log, so the pace doubles up to the Interval.
 func (h Health) soon(s *state) time.Duration {
 	pace := max(h.Interval/10, time.Second)
-	if s.against == 0 {
+	if !s.Up && s.against > 0 {
+		pace = time.Second // it answers again: nobody warns of that, and mail waits
+	} else if s.against == 0 {
 		for n := 1; n < s.refused && pace < h.Interval; n++ {
 			pace *= 2
 		}

@@ -247,7 +247,7 @@ func TestWatchIsQuietWithWhoIsDown(t *testing.T) {
 		last := all[len(all)-1]
 		n.set("one", well)
 		time.Sleep(34 * s)
-		gaps(t, last, n.dials("one")[:2], 30*s, 3*s)
+		gaps(t, last, n.dials("one")[:2], 30*s, s)
 		w.tells("one up")
 
 		// That pace is forgotten with it, and by a session that succeeds.
@@ -474,7 +474,7 @@ func TestWatchEnds(t *testing.T) {
 	}
 }
 
-// A reload forgets nothing, asks nobody anew and tells nothing twice.
+// A reload forgets nothing, asks only those that are down, and tells nothing twice.
 func TestInherit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &site{}
@@ -507,9 +507,9 @@ func TestInherit(t *testing.T) {
 		}
 		w = watch(t, b)
 		w.tells("four up")
-		for _, addr := range []string{"one", "two", "three"} {
-			if all := n.dials(addr); len(all) > 0 {
-				t.Errorf("%s was asked anew", addr)
+		for addr, want := range map[string]int{"one": 0, "two": 1, "three": 0} { // a reload may have mended who is down
+			if all := n.dials(addr); len(all) != want {
+				t.Errorf("%s was asked %d times, want %d", addr, len(all), want)
 			}
 		}
 		time.Sleep(3 * time.Second)
@@ -533,6 +533,40 @@ func TestInherit(t *testing.T) {
 		next := make("one", Off)
 		next.Inherit(last)
 		w = watch(t, next)
+		w.tells("one up")
+		w.end()
+	})
+}
+
+// Whoever has mended a server reloads, and need not wait for the next check.
+func TestReloadAsksWhoIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const s = time.Second
+		n := &site{}
+		n.set("one", says("421 4.3.2 busy\r\n"))
+		old := &Backend{Name: "mta", Servers: servers("one"), Dialer: n, Health: usual}
+		w := watch(t, old)
+		time.Sleep(100 * s) // by now it is asked each half minute
+		w.tells("one down")
+		w.end()
+		n.dials("one")
+
+		b := &Backend{Name: "mta", Servers: servers("one"), Dialer: n, Health: usual}
+		b.Inherit(old)
+		start := time.Now()
+		w = watch(t, b)
+		time.Sleep(20 * s)
+		gaps(t, start, n.dials("one")[:3], 0, 3*s, 6*s)
+		n.set("one", well)
+		w.end()
+
+		mended := &Backend{Name: "mta", Servers: servers("one"), Dialer: n, Health: usual}
+		mended.Inherit(b)
+		w = watch(t, mended)
+		if state := mended.State()[0]; state.Up || state.Error != "answers again: 1 of 2 checks" {
+			t.Errorf("%+v", state)
+		}
+		time.Sleep(s)
 		w.tells("one up")
 		w.end()
 	})
