@@ -27,14 +27,15 @@ type Client struct {
 var ErrNobody = errors.New("nobody answers")
 
 const (
-	maxAnswer   = 16 << 20         // octets, against whatever else listens there
-	dialTimeout = 5 * time.Second  // for a place among the connections
-	askTimeout  = 20 * time.Second // for what is answered at once
+	maxAnswer     = 16 << 20         // octets, against whatever else listens there
+	dialTimeout   = 5 * time.Second  // for a place among the connections
+	statusTimeout = 5 * time.Second  // for all of an answer to Status: probes wait for it, and so do people
+	askTimeout    = 20 * time.Second // for what else is answered at once
 )
 
 // Status asks how it is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	var status Status
 	code, text, err := c.ask(ctx, http.MethodGet, "/status")

@@ -160,3 +160,16 @@ func TestClientDoesNotWaitForever(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A port that takes connections and is silent keeps no probe waiting.
+func TestStatusOfTheSilent(t *testing.T) {
+	t.Parallel()
+	hold := make(chan struct{})
+	client := scene(t, func(http.ResponseWriter, *http.Request) { <-hold })
+	defer close(hold)
+	began := time.Now()
+	_, err := client.Status(t.Context())
+	if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "no answer in time") || took < statusTimeout || took >= askTimeout {
+		t.Errorf("after %s: %v", took, err)
+	}
+}

@@ -36,7 +36,7 @@ func hostile() Status {
 		c.LastError, c.Problem, c.Hint = evil, evil, evil
 	}
 	s.Violations = map[string]int64{evil: 4}
-	s.Reloads.Last.Error = evil
+	s.Reloads.Last.Error, s.Upgrade.Last.Error = evil, evil
 	s.Failures = []Failure{{noon, 2, evil, evil, evil, evil, evil, evil, evil, evil, evil}}
 	return s
 }
@@ -207,11 +207,12 @@ func TestPageSays(t *testing.T) {
 	for name, want := range map[string][]string{
 		"good": {"Mail flows", "Sessions now 29", "Messages so far 155,006", "serving, ready", "Running for 3 days", "✓ up 127.0.0.1:10025 for 3 days, checked 12 s ago",
 			"✓ valid 61 days left, until 4 May 2027", "TLS failed 40 s ago, 12 times", "An old printer or scanner.", "violation: smuggling 3 h ago",
-			"18.2 GB in", "81,234 completed", "TLS 1.2 ok 4,211", "not agreed failed 977", "4 good, 1 refused; last 2 h ago: ok", "10 junk 2 smuggling"},
+			"18.2 GB in", "81,234 completed", "TLS 1.2 ok 4,211", "not agreed failed 977", "4 good, 1 refused; last 2 h ago: ok", "10 junk 2 smuggling", "Process ID 4711"},
 		"down": {"Mail does not flow on submissions and submission: backend mta is down: dial 127.0.0.1:10025: connect: connection refused",
 			"No mail flows here: backend mta is down", "✕ down 10.0.0.7:10025 for 3 min", "Nobody listens there: is the mail server running",
 			"! needs a look 5 days left", "429 rateLimited", "✕ none yet", "✕ ended 3 days ago, on 1 Mar 2027", "! ends soon 10 days left", "next try in 22 h",
-			"serving, not ready", "without a PROXY header the server takes every client", "smtpseal.yaml:3: listen: no port"},
+			"serving, not ready", "without a PROXY header the server takes every client", "smtpseal.yaml:3: listen: no port",
+			"Upgrades 2 failed; last 2 min ago; this process went on new process 4712: ended before it was ready: exit status 1", "send USR2 again"},
 		"empty":    {"Mail does not flow: there is no listener", "There are none.", "None since the start."},
 		"starting": {"Starting: binding 0.0.0.0:465", "starting, not ready"},
 		"draining": {"Draining: 29 sessions left", "draining, not ready"},

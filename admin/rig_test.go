@@ -147,5 +147,6 @@ func down() Status {
 		Certificate{Names: []string{"old.example.org"}, Source: "/etc/old.crt", NotAfter: noon.AddDate(0, 0, -3)},
 		Certificate{Names: []string{"near.example.org"}, Source: "/etc/near.crt", NotAfter: noon.AddDate(0, 0, 10)})
 	s.Reloads.Last = Reload{Time: noon.Add(-60e9), Result: failed, Error: "smtpseal.yaml:3: listen: no port"}
+	s.Upgrade = Upgrade{Failed: 2, Last: UpgradeFailed{noon.Add(-120e9), "new process 4712: ended before it was ready: exit status 1"}}
 	return s
 }

@@ -24,12 +24,14 @@ type Status struct {
 	Config   string    `json:"config,omitempty"` // path of the configuration file; "" without one
 	Started  time.Time `json:"started"`
 	Now      time.Time `json:"now"`
+	PID      int       `json:"pid"`
 
 	Listeners    []Listener    `json:"listeners"`
 	Backends     []Backend     `json:"backends"`
 	Certificates []Certificate `json:"certificates"`
 
 	Reloads          Reloads          `json:"reloads"`
+	Upgrade          Upgrade          `json:"upgrade"`
 	Violations       map[string]int64 `json:"violations"`     // by kind
 	ProxyLeftOut     int64            `json:"proxy_left_out"` // facts that did not fit into a PROXY header
 	Failures         []Failure        `json:"failures"`       // the last ten kinds, newest first
@@ -137,6 +139,19 @@ type Reload struct {
 	Time   time.Time `json:"time"`
 	Result string    `json:"result"` // ok or failed
 	Error  string    `json:"error,omitempty"`
+}
+
+// An Upgrade is how the tries to hand over to a new process went. One that
+// succeeded is the end of this process, so only the others are known here.
+type Upgrade struct {
+	Failed int64         `json:"failed"`
+	Last   UpgradeFailed `json:"last,omitzero"`
+}
+
+// An UpgradeFailed is a try after which this process went on.
+type UpgradeFailed struct {
+	Time  time.Time `json:"time"`
+	Error string    `json:"error"`
 }
 
 // A Failure is a kind of failure, and the last session that ended so.

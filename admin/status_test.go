@@ -55,7 +55,7 @@ func busy() Status {
 	return Status{
 		State: Ready, Ready: true, Hostname: "mail.example.org",
 		Build:   Build{Version: "1.2.3", Commit: "0123abc", Go: "go1.26.6"},
-		Started: noon.Add(-76 * time.Hour), Now: noon,
+		Started: noon.Add(-76 * time.Hour), Now: noon, PID: 4711,
 		Listeners: []Listener{
 			{
 				Name: "submissions", Addresses: []string{"0.0.0.0:465", "[::]:465"}, Mode: "implicit", Backend: "mta", TLSReady: true,
