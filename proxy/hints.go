@@ -104,7 +104,7 @@ var advices = []advice{
 	{outcome: BackendUnreachable, phase: PhaseDial, hint: "the backend cannot be reached: look at error, at the mail server, and at servers of this listener's backend"},
 
 	// It greets.
-	{outcome: BackendUnreachable, violation: backendMismatch, hint: "connected, but no greeting within timeouts.greeting: proxy_protocol of this listener's backend and the mail server's own setting do not agree (smtpseal recipe prints its side), or the mail server hangs"},
+	{outcome: BackendUnreachable, violation: backendMismatch, hint: "connected, but no greeting within timeouts.greeting: proxy_protocol of this listener's backend and the mail server's own setting do not agree (smtpseal recipe prints its side), or the mail server hangs: its log, its DNS"},
 	{outcome: BackendRefused, violation: backendMismatch, hint: "refused after seconds of silence: the mail server waits for a PROXY header; set proxy_protocol: v2 for this listener's backend, or turn it off there"},
 	{outcome: BackendClosed, violation: backendMismatch, hint: "closed in place of a greeting: proxy_protocol of this listener's backend and the mail server's own setting do not agree (smtpseal recipe prints its side), or it is overloaded and its log says so"},
 	{violation: backendMismatch, hint: "the mail server takes the PROXY header for a command: turn the PROXY protocol on there (smtpseal recipe prints how), or set proxy_protocol: off for this listener's backend"},

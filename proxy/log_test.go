@@ -112,6 +112,7 @@ func TestLogLevels(t *testing.T) {
 		{Record{Outcome: TLSFailed}, "debug"}, {Record{Outcome: TLSFailed, Violation: wrongMode}, "debug"},
 		{Record{Outcome: TLSFailed, Err: errNotReady}, "warn"}, {Record{Outcome: NoTLS, Err: errNotReady}, "warn"}, {Record{Outcome: Violation, Violation: noClientAddress}, "warn"},
 		{Record{Outcome: BackendUnreachable}, "warn"}, {Record{Outcome: Violation, Violation: backendMismatch}, "warn"}, {Record{Outcome: Internal}, "error"},
+		{Record{Outcome: Violation, Violation: badReply, Phase: PhaseGreeting}, "warn"}, {Record{Outcome: Violation, Violation: badReply, Phase: PhaseReply}, "info"},
 	} {
 		line := line(&c.r)
 		if !strings.Contains(line, `"level":"`+c.level+`"`) || strings.Contains(line, `"hint":`) != c.r.failed() {

@@ -99,14 +99,20 @@ func (o logObserver) SessionEnded(r *Record) {
 	switch {
 	case r.Outcome == Internal:
 		level = zap.ErrorLevel
-	case r.Outcome == BackendUnreachable || r.Violation == backendMismatch || r.Violation == noClientAddress || errors.Is(r.Err, errNotReady):
-		level = zap.WarnLevel // nobody gets through
+	case r.closedToAll():
+		level = zap.WarnLevel
 	case r.Outcome == TLSFailed:
 		level = zap.DebugLevel
 	}
 	if entry := o.log.Check(level, "session closed"); entry != nil {
 		entry.Write(r.fields()...)
 	}
+}
+
+// closedToAll reports whether what ended the session lets nobody through.
+func (r *Record) closedToAll() bool {
+	return r.Outcome == BackendUnreachable || r.Violation == backendMismatch || r.Violation == noClientAddress ||
+		r.Violation == badReply && r.Phase == PhaseGreeting || errors.Is(r.Err, errNotReady)
 }
 
 // fields are those of the log line; what a session never came to is left out.
