@@ -19,7 +19,9 @@ type Change struct {
 // Prepare opens entries without any effect on what is served: certificates that
 // are kept already go on as they are, new ones are loaded, and what the internal
 // CA lacks is made. If one cannot be had that is an error, and there is no
-// Change. The caller owes Commit or Discard. Until then another Prepare waits,
+// Change. So it is if the files of a pair in use hold something else by now that
+// cannot replace it, or those of a new pair a certificate that is not valid: who
+// reloads has put them there, and is there to be told. The caller owes Commit or Discard. Until then another Prepare waits,
 // as long as its ctx lasts.
 //
 // What ACME is to obtain is asked for behind Commit only. TLSConfig may be

@@ -24,7 +24,7 @@ func better(next, current *x509.Certificate, now time.Time) error {
 	usable := !now.After(current.NotAfter)
 	switch {
 	case usable && now.After(next.NotAfter):
-		return fmt.Errorf("certificate on disk expired on %s: renew it", date(next.NotAfter))
+		return errExpired(next)
 	case usable && now.Before(next.NotBefore) && !now.Before(current.NotBefore):
 		return fmt.Errorf("certificate on disk is valid from %s on: it will be taken then, if the clock of this machine is right", date(next.NotBefore))
 	case !next.NotBefore.After(current.NotBefore) && !next.NotAfter.After(current.NotAfter) &&
@@ -32,6 +32,10 @@ func better(next, current *x509.Certificate, now time.Time) error {
 		return errors.New("certificate on disk is older than the one in use: put the newer one there, or restart to use it all the same")
 	}
 	return nil
+}
+
+func errExpired(c *x509.Certificate) error {
+	return fmt.Errorf("certificate on disk expired on %s: renew it", date(c.NotAfter))
 }
 
 // marks are the times before the end at which the operator hears of it.

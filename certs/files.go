@@ -48,27 +48,27 @@ var errUnderway = errors.New("the files change while they are read")
 
 // openPair loads a pair for the first time. There is nothing to fall back on
 // yet, so a bad pair is an error; a swap under way is waited for. Behind an error
-// the keeper can be looked at all the same, until the pair is good.
-func openPair(p Pair, log *zap.Logger) (*pairFile, error) {
+// the keeper can be looked at all the same, until the pair is good. If others are
+// served already, one that no client could verify is an error, too.
+func openPair(p Pair, serving bool, log *zap.Logger) (*pairFile, error) {
 	f := &pairFile{Pair: p, reported: map[digest]bool{},
 		log: log.With(zap.String("cert_file", p.CertFile), zap.String("key_file", p.KeyFile))}
-	if err := f.first(); err != nil {
+	if err := f.first(serving); err != nil {
 		f.result.LastError, f.result.LastTry = err.Error(), time.Now().Round(0)
 		return f, fmt.Errorf("certificate: %w", err)
 	}
 	return f, nil
 }
 
-func (f *pairFile) first() error {
-	raw, err := f.read()
-	for try := 0; errors.Is(err, errUnderway) && try < 10; try++ {
-		time.Sleep(50 * time.Millisecond)
-		raw, err = f.read()
-	}
+func (f *pairFile) first(serving bool) error {
+	raw, err := f.readWhole()
 	if err != nil {
 		return err
 	}
 	cert, err := f.parse(raw)
+	if err == nil && serving {
+		err = f.verifiable(cert.Leaf, time.Now())
+	}
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,9 @@ func TestBadFilesNeverReplaceTheOneInUse(t *testing.T) {
 			s, logs := open(t, Options{Entries: pairs(pair)})
 			before := served(t, s)
 			c.spoil(pair)
+			if err := tryReload(s, pair); err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), filepath.Dir(pair.CertFile)) {
+				t.Errorf("reload: %v", err)
+			}
 			for range 5 { // the same bytes are one piece of news
 				s.Reload()
 			}
@@ -89,8 +92,13 @@ func TestBadFilesNeverReplaceTheOneInUse(t *testing.T) {
 				t.Errorf("%d errors logged", n)
 			}
 
+			if err := tryReload(s, pair); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("reload behind the poll: %v", err)
+			}
+
 			os.RemoveAll(pair.CertFile)
 			ca.write(pair, spec{names: name, to: 91 * day})
+			must(t, tryReload(s, pair))
 			s.Reload()
 			if served(t, s) == before {
 				t.Error("good again, but not taken")

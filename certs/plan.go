@@ -91,11 +91,14 @@ func (s *Source) bear(p *plan) error {
 }
 
 func (s *Source) planFile(p *plan, have map[string]keeper, pair Pair) error {
-	if k := have[pairKey(pair)]; k != nil {
-		p.add(k)
+	if f, kept := have[pairKey(pair)].(*pairFile); kept {
+		if err := s.onDisk(f); err != nil {
+			return fmt.Errorf("certificate: %w", err)
+		}
+		p.add(f)
 		return nil
 	}
-	f, err := openPair(pair, s.log)
+	f, err := openPair(pair, len(have) > 0, s.log)
 	if err != nil && !p.lenient {
 		return err
 	}
