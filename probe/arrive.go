@@ -143,7 +143,7 @@ func (c *conversation) ehlo(name string) (extensions, error) {
 		return nil, err
 	}
 	if r.code != 250 {
-		return nil, fmt.Errorf("EHLO was answered %s", r)
+		return nil, &ehloError{r}
 	}
 	offered := extensions{}
 	for _, line := range r.lines[1:] {
@@ -155,6 +155,11 @@ func (c *conversation) ehlo(name string) (extensions, error) {
 	}
 	return offered, nil
 }
+
+// An ehloError is a server's no to EHLO.
+type ehloError struct{ reply reply }
+
+func (e *ehloError) Error() string { return fmt.Sprintf("EHLO was answered %s", e.reply) }
 
 func literal(addr net.Addr) string {
 	tcp, ok := addr.(*net.TCPAddr)

@@ -96,7 +96,8 @@ func (e *endpoint) openRelay(ctx context.Context) finding {
 	accepted, r, err := c.asksRelay(*e.Relay)
 	switch {
 	case accepted:
-		return fail("tell the server who its clients are (PROXY protocol: smtpseal recipe), and take the proxy's address out of its trusted networks (Postfix: mynetworks); until then close the port",
+		return fail("tell the server who its clients are (PROXY protocol: smtpseal recipe), and take the proxy's address out of its trusted networks (Postfix: mynetworks); until then close the port; "+
+			"if you ask from a network that the server trusts this may be right: ask from outside",
 			"accepted with %s: an open relay, which spammers find within hours", r)
 	case err != nil:
 		return good("the server hangs up")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -38,7 +39,12 @@ func (e *endpoint) chainTrusted(context.Context) finding {
 		return good("%d sent, up to %s", len(sent), printable(chains[0][len(chains[0])-1].Subject.String()))
 	}
 	issuer := printable(leaf.Issuer.String())
-	switch {
+	switch outdated := outOfDate(err); {
+	case outdated != nil && !then.Equal(now):
+		return note("renew it first, then look again", "not judged: the certificate is out of date itself, and %s was not valid with it", printable(outdated.Subject.String()))
+	case outdated != nil:
+		return fail("serve the chain that belongs to the certificate, or have it issued anew", "%s, which has signed it, is valid from %s to %s only",
+			printable(outdated.Subject.String()), outdated.NotBefore.UTC().Format(minute), outdated.NotAfter.UTC().Format(minute))
 	case bytes.Equal(leaf.RawIssuer, leaf.RawSubject):
 		return fail("get one from a CA: smtpseal does that by itself", "self-signed by %s: no client has a reason to trust it", issuer)
 	case len(sent) == 1:
@@ -46,6 +52,17 @@ func (e *endpoint) chainTrusted(context.Context) finding {
 	}
 	return fail("serve the chain that belongs to the certificate; for a private CA: --ca FILE", "not trusted: %s", printable(err.Error()))
 }
+
+// outOfDate is the issuer that is the right one but for its time.
+func outOfDate(err error) *x509.Certificate {
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		return invalid.Cert
+	}
+	return nil
+}
+
+const minute = "2006-01-02 15:04 MST"
 
 func (e *endpoint) covers() bool { return e.leaf().VerifyHostname(e.name) == nil }
 
@@ -77,13 +94,13 @@ func (e *endpoint) expiry(context.Context) finding {
 	leaf := e.leaf()
 	left := time.Until(leaf.NotAfter)
 	worry, alarm := limits(leaf.NotAfter.Sub(leaf.NotBefore))
-	until := leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST")
+	until := leaf.NotAfter.UTC().Format(minute)
 	const remedy = "renew it, and see why that has not happened by itself: smtpseal certs list"
 	switch {
 	case left <= 0:
 		return fail(remedy, "expired since %s: clients refuse it", until)
 	case time.Until(leaf.NotBefore) > 0:
-		return fail("set the clock of the server, or of the CA, or of this machine", "not valid before %s", leaf.NotBefore.UTC().Format("2006-01-02 15:04 MST"))
+		return fail("set the clock of the server, or of the CA, or of this machine", "not valid before %s", leaf.NotBefore.UTC().Format(minute))
 	case left < alarm:
 		return fail(remedy, "%s left, until %s: renewal has failed", days(left), until)
 	case left < worry:

@@ -59,6 +59,8 @@ func (e *endpoint) greeting(context.Context) finding {
 		return fail("see the server's log; if it speaks TLS at once: --mode implicit", "no greeting: %s", err).ends()
 	case err != nil:
 		return fail("see the log of the server, and of what stands in front of it", "no greeting: %s", err).ends()
+	case ofSmtpseal(r):
+		return fail(behindRemedy, "the server has no time: %s", r).ends()
 	case r.code == 421:
 		return fail("see the server's log: it is overloaded, going down, does not reach what is behind it, or has had enough of this client", "the server has no time: %s", r).ends()
 	case r.code != 220:
@@ -67,10 +69,27 @@ func (e *endpoint) greeting(context.Context) finding {
 	return good("%s", strings.TrimPrefix(printable(r.lines[0]), " "))
 }
 
+// ofSmtpseal reports whether a reply has the words that smtpseal itself says
+// when it gets nowhere with the mail server behind it, whose own it passes on.
+func ofSmtpseal(r reply) bool {
+	return r.code == 421 && strings.Contains(r.lines[0], "Service not available, try again later")
+}
+
+const behindRemedy = "smtpseal says so: most likely the mail server behind it is down, or expects another PROXY header (proxy_protocol, and what smtpseal recipe prints); smtpseal status and its log say which"
+
+// ehloRemedy is what to do about an EHLO that was not taken.
+func ehloRemedy(err error, otherwise string) string {
+	var refused *ehloError
+	if errors.As(err, &refused) && ofSmtpseal(refused.reply) {
+		return behindRemedy
+	}
+	return otherwise
+}
+
 func (e *endpoint) startTLSOffered(context.Context) finding {
 	var err error
 	if e.clear, err = e.visit.ehlo(e.Helo); err != nil {
-		return fail("every mail server has to answer EHLO: see its log", "no EHLO reply: %s", err).ends()
+		return fail(ehloRemedy(err, "every mail server has to answer EHLO: see its log"), "no EHLO reply: %s", err).ends()
 	}
 	if _, offered := e.clear["STARTTLS"]; !offered {
 		return fail("give the server a certificate and turn TLS on, or let smtpseal do that", "not offered: passwords and mail are read on the way, and nothing behind TLS could be checked").ends()

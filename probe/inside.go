@@ -41,7 +41,7 @@ func (e *endpoint) sClient() string {
 func (e *endpoint) ehloInside(context.Context) (f finding) {
 	var err error
 	if e.inside, err = e.visit.ehlo(e.Helo); err != nil {
-		return fail("see the log of the server, and of what stands in front of it", "no EHLO reply: %s", err).ends()
+		return fail(ehloRemedy(err, "see the log of the server, and of what stands in front of it"), "no EHLO reply: %s", err).ends()
 	}
 	return good("%d extensions", len(e.inside))
 }
