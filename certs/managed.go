@@ -109,7 +109,7 @@ func (m *managed) hold(c *stored) {
 	m.read[c.issuer] = c.chain
 	m.window, m.staple = window{}, time.Time{}
 	m.state.loads++
-	m.log.Info("certificate loaded", zap.Time("not_after", c.Leaf.NotAfter), zap.String("serial", c.Leaf.SerialNumber.Text(16)))
+	m.log.Info("certificate loaded", zap.Time("not_after", c.Leaf.NotAfter), zap.String("serial", serialOf(c.Leaf)))
 	m.source.stale()
 }
 

@@ -112,7 +112,7 @@ func served(t testing.TB, s *Source) string {
 	t.Helper()
 	c, err := s.getCertificate(&tls.ClientHelloInfo{})
 	must(t, err)
-	return c.Leaf.SerialNumber.Text(16)
+	return serialOf(c.Leaf)
 }
 
 func count(logs *observer.ObservedLogs, message string) int {

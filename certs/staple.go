@@ -86,7 +86,7 @@ func (s *stapler) staple(ctx context.Context, cert *tls.Certificate) (_ *tls.Cer
 		return withStaple(cert, nil), now.Add(stapleRetry), false, err
 	case held.Status == ocsp.Revoked:
 		s.log.Error("certificate is revoked by its CA: clients that ask refuse it", zap.Strings("names", leafNames(leaf)),
-			zap.String("serial", leaf.SerialNumber.Text(16)), zap.Time("revoked_at", held.RevokedAt),
+			zap.String("serial", serialOf(leaf)), zap.Time("revoked_at", held.RevokedAt),
 			zap.String("remedy", "if its key may be known to others, get a certificate with a new key; else renew it"))
 		return withStaple(cert, nil), held.next(now), true, err
 	default:

@@ -86,10 +86,19 @@ func describe(leaf *x509.Certificate) Certificate {
 		Leaf:      leaf,
 		Names:     leafNames(leaf),
 		Issuer:    issuer,
-		Serial:    leaf.SerialNumber.Text(16),
+		Serial:    serialOf(leaf),
 		NotBefore: leaf.NotBefore,
 		NotAfter:  leaf.NotAfter,
 	}
+}
+
+// serialOf has whole octets, as openssl has them.
+func serialOf(leaf *x509.Certificate) string {
+	text := leaf.SerialNumber.Text(16)
+	if len(text)%2 == 1 {
+		return "0" + text
+	}
+	return text
 }
 
 // leafNames returns what a certificate is for: its DNS names, else its common

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -241,7 +242,7 @@ func until(t *testing.T, what string, atMost time.Duration, done func() bool) {
 }
 
 // serial is a certificate's number as logs and commands write it.
-func serial(c *x509.Certificate) string { return c.SerialNumber.Text(16) }
+func serial(c *x509.Certificate) string { return hex.EncodeToString(c.SerialNumber.Bytes()) }
 
 // An outcome is how a command ended.
 type outcome struct {

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -187,7 +188,7 @@ func (c *CA) renewalInfo(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	c.faults.mu.Lock()
-	a, ok := c.faults.ari[new(big.Int).SetBytes(serial).Text(16)]
+	a, ok := c.faults.ari[hex.EncodeToString(new(big.Int).SetBytes(serial).Bytes())]
 	if !ok {
 		a, ok = c.faults.ari[""]
 	}

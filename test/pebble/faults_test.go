@@ -2,6 +2,7 @@ package pebble_test
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"strconv"
@@ -169,7 +170,7 @@ func TestSetARI(t *testing.T) {
 	if own.SuggestedWindow.Start.Before(begin) {
 		t.Errorf("Pebble's own window begins at %s", own.SuggestedWindow.Start)
 	}
-	ca.SetARI(one.SerialNumber.Text(16), pebble.ARI{Start: begin, End: begin.Add(time.Minute), RetryAfter: 2 * time.Second, Explanation: "https://ca.example/why"})
+	ca.SetARI(hex.EncodeToString(one.SerialNumber.Bytes()), pebble.ARI{Start: begin, End: begin.Add(time.Minute), RetryAfter: 2 * time.Second, Explanation: "https://ca.example/why"})
 	set, unset := ask()
 	if !set.SuggestedWindow.Start.Equal(begin) || !set.SuggestedWindow.End.Equal(begin.Add(time.Minute)) || set.ExplanationURL != "https://ca.example/why" {
 		t.Errorf("set: %+v", set)

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"crypto/x509"
+	"encoding/hex"
 	"net/http"
 	"slices"
 	"strings"
@@ -105,12 +106,12 @@ func (c *CA) Certificates(name string) []*x509.Certificate {
 	return issued
 }
 
-// Serials is Certificates as serial numbers, in hexadecimal as big.Int's
-// Text(16) has them.
+// Serials is Certificates as serial numbers, in hexadecimal of whole
+// octets.
 func (c *CA) Serials(name string) []string {
 	var serials []string
 	for _, cert := range c.Certificates(name) {
-		serials = append(serials, cert.SerialNumber.Text(16))
+		serials = append(serials, hex.EncodeToString(cert.SerialNumber.Bytes()))
 	}
 	return serials
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"os"
@@ -31,7 +32,7 @@ func TestIssuesByHTTP01(t *testing.T) {
 	if order.Status != "valid" || !order.Certificate.Equal(cert) || order.Account != ca.Accounts()[0].ID {
 		t.Errorf("order %+v", order)
 	}
-	if got := ca.Serials(""); len(got) != 1 || got[0] != cert.SerialNumber.Text(16) {
+	if got := ca.Serials(""); len(got) != 1 || got[0] != hex.EncodeToString(cert.SerialNumber.Bytes()) {
 		t.Errorf("serials %q", got)
 	}
 	if ca.FinalizedOrders() != 1 || len(ca.Orders("other.example.org")) != 0 {
