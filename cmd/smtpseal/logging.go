@@ -145,7 +145,7 @@ func (b backendField) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 
 // stopped is the last line of the log: the sums of the lines of all sessions.
 func stopped(log *zap.Logger, uptime time.Duration, t proxy.Totals) {
-	log.Info("stopped", zap.Duration("uptime", uptime),
+	log.Info("stopped", zap.Int("pid", os.Getpid()), zap.Duration("uptime", uptime),
 		zap.Int64("sessions", sum(t.Sessions)), zap.Int64("messages", sum(t.Messages)),
 		zap.Int64("bytes_in", sum(t.BytesIn)), zap.Int64("bytes_out", sum(t.BytesOut)),
 		zap.Int64("violations", sum(t.Violations)))

@@ -123,7 +123,7 @@ func TestFirstAndLastLine(t *testing.T) {
 	stopped(log, 90*time.Second, counters.Totals())
 	out.await(t, `"message":"starting","version":`, `"listeners":[{"name":"one","listen":["127.0.0.1:2465"],"tls":"implicit","backend":"mta"}]`,
 		`"backends":[{"name":"mta","servers":["127.0.0.1:25"],"proxy_protocol":"v2"}]`)
-	out.await(t, `"message":"stopped","uptime":90,"sessions":2,"messages":4,"bytes_in":200,"bytes_out":100,"violations":0}`)
+	out.await(t, `"message":"stopped","pid":`, `,"uptime":90,"sessions":2,"messages":4,"bytes_in":200,"bytes_out":100,"violations":0}`)
 }
 
 func TestDescriptorsTooFewAreSaidWithARemedy(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -91,7 +92,7 @@ func (p program) serve(ctx context.Context, from source) error {
 	s.ready()
 	bySignal := s.untilAsked(signals)
 	within := s.now.Load().config.Timeouts.Shutdown
-	log.Info("draining", zap.Int("sessions", s.server.Sessions()), zap.Duration("at_most", within))
+	log.Info("draining", zap.Int("pid", os.Getpid()), zap.Int("sessions", s.server.Sessions()), zap.Duration("at_most", within))
 	s.drain(signals, bySignal, within)
 	stopped(log, time.Since(began), s.counters.Totals())
 	return nil

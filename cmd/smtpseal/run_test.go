@@ -124,7 +124,7 @@ func TestRunCarriesMailAndEndsOnTERM(t *testing.T) {
 	if code := r.exit(t); code != 0 {
 		t.Errorf("exit %d:\n%s", code, r.log)
 	}
-	r.log.await(t, `"message":"draining","sessions":0,"at_most":60`)
+	r.log.await(t, `"message":"draining","pid":`, `,"sessions":0,"at_most":60`)
 	r.log.await(t, `"message":"stopped"`, `"sessions":1,"messages":1`)
 	if conn, err := net.Dial("tcp", r.port); err == nil {
 		conn.Close()

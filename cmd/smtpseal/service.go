@@ -28,6 +28,7 @@ type service struct {
 	failures proxy.Failures
 	renewals renewals
 	reloads  reloads
+	upgrades upgrades
 	relays   relays
 
 	tickets   *certs.Tickets   // of listeners that share them with no other process

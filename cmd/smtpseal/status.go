@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -23,11 +24,13 @@ func (s *service) status() admin.Status {
 		Config:           s.from.path(),
 		Started:          s.began,
 		Now:              time.Now(),
+		PID:              os.Getpid(),
 		Reasons:          s.reasons(now),
 		Listeners:        s.listenerStatus(now, totals),
 		Backends:         s.backendStatus(now),
 		Certificates:     s.certificateStatus(now),
 		Reloads:          s.reloads.status(),
+		Upgrade:          s.upgrades.status(),
 		Violations:       map[string]int64{},
 		ProxyLeftOut:     totals.LeftOut,
 		HandshakeSeconds: admin.Histogram(totals.HandshakeSeconds),

@@ -19,8 +19,11 @@ func (p program) statusCommand() *cobra.Command {
 		Short:   "Say whether the running smtpseal is ready for clients",
 		GroupID: "serve",
 		Long: `status asks the running smtpseal, through its admin listener, how it is: one
-sentence, and on standard error each reason why it should get no new clients. The
-exit code is 0 if it is ready, else 1, also if nobody answers.
+sentence, and on standard error what is wrong and what to do: each reason why it
+should get no new clients, servers that are down, certificates that need a look,
+a backend that may be an open relay, a reload or an upgrade that failed, and the
+last failures, three at most. If all is well there is nothing. The exit code is 0
+if it is ready, else 1, also if nobody answers within 5 s.
 
 With --live any answer is good enough. That is for whoever restarts what fails: a
 mail server that is down is no better for a restart of smtpseal.`,
@@ -49,9 +52,7 @@ func (p program) tellStatus(now admin.Status, live, asJSON bool) error {
 		}
 	} else {
 		fmt.Fprintln(p.stdout, now.Headline)
-		for _, reason := range now.Reasons {
-			fmt.Fprintln(p.stderr, "not ready:", reason)
-		}
+		tellTroubles(p.stderr, now)
 	}
 	if now.Ready || live {
 		return nil

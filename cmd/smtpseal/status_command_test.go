@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+	"unicode/utf8"
 
 	"smtpseal/admin"
 )
@@ -84,5 +86,54 @@ func TestStatusOfARunningProcess(t *testing.T) {
 		if code, stdout, stderr := command(args...); code != 1 || stdout != "" || !containsAll(stderr, []string{"nobody answers", "is smtpseal running"}) {
 			t.Errorf("%q: exit %d: %q, %q", args, code, stdout, stderr)
 		}
+	}
+}
+
+// TestStatusSaysWhatToDo: whoever has no browser on the machine is told in the
+// shell what the page says. What is well is not mentioned.
+func TestStatusSaysWhatToDo(t *testing.T) {
+	noon := time.Date(2027, 3, 4, 12, 0, 0, 0, time.UTC)
+	up := admin.BackendServer{Address: "127.0.0.1:25", Up: true}
+	failure := admin.Failure{Time: noon.Add(-90 * time.Second), Count: 12, Listener: "submission", Outcome: "violation",
+		Violation: "wrong_mode", Error: "no STARTTLS \x1b[2J\nhere", Hint: "choose STARTTLS"}
+	for name, c := range map[string]struct {
+		now  admin.Status
+		want string
+	}{
+		"all is well": {admin.Status{Backends: []admin.Backend{{Name: "mta", Servers: []admin.BackendServer{up}}},
+			Certificates: []admin.Certificate{{Names: []string{"mail.example.org"}}},
+			Reloads:      admin.Reloads{Last: admin.Reload{Time: noon, Result: "ok"}}}, ""},
+		"a server": {admin.Status{Backends: []admin.Backend{{Name: "mta", Servers: []admin.BackendServer{up,
+			{Address: "10.0.0.7:25", Error: "connection refused", Hint: "start the mail server"}}}}},
+			"server 10.0.0.7:25 of backend mta is down: connection refused\n  start the mail server\n"},
+		"an open relay": {admin.Status{Backends: []admin.Backend{{Name: "mta", Warning: "it relays. Take 192.0.2.1 out"}}},
+			"backend mta: it relays. Take 192.0.2.1 out\n"},
+		"a certificate": {admin.Status{Certificates: []admin.Certificate{{Names: []string{"a.example", "b.example"},
+			Problem: "expired on 1 March: 429", LastError: "429", Hint: "wait"}}},
+			"certificate for a.example, b.example: expired on 1 March: 429\n  wait\n"},
+		"a newer certificate": {admin.Status{Certificates: []admin.Certificate{{Names: []string{"a.example"}, LastError: "wrong key", Hint: "mend the files"}}},
+			"certificate for a.example: last try failed: wrong key\n  mend the files\n"},
+		"a reload": {admin.Status{Reloads: admin.Reloads{Last: admin.Reload{Time: noon.Add(-2 * time.Hour), Result: "failed", Error: "smtpseal.yaml:3: no port"}}},
+			"last reload failed 2h0m0s ago: smtpseal.yaml:3: no port\n"},
+		"an upgrade": {admin.Status{Upgrade: admin.Upgrade{Failed: 1, Last: admin.UpgradeFailed{Time: noon, Error: "ended before it was ready"}}},
+			"last upgrade failed 0s ago: ended before it was ready\n  the log has the new process's own lines: mend what they say and send USR2 again\n"},
+		"failures": {admin.Status{Failures: []admin.Failure{failure, {Count: 1, Listener: "mx", Outcome: "tls_failed", Error: "EOF"},
+			{Count: 1, Listener: "mx", Outcome: "no_tls", Error: "left"}, {Listener: "fourth"}}},
+			"failure on submission 1m30s ago: violation (wrong mode), 12 times: no STARTTLS ?[2J here\n  choose STARTTLS\n" +
+				"failure on mx: tls failed: EOF\nfailure on mx: no tls: left\n"},
+	} {
+		c.now.Ready, c.now.Headline, c.now.Now = true, "A sentence.", noon
+		code, stdout, stderr := asked(t, c.now, "status")
+		if code != 0 || stdout != "A sentence.\n" || stderr != c.want {
+			t.Errorf("%s: exit %d, %q\n%s\nwant\n%s", name, code, stdout, stderr, c.want)
+		}
+	}
+}
+
+// A server's last words may be long.
+func TestStatusIsBounded(t *testing.T) {
+	_, _, stderr := asked(t, admin.Status{Reasons: []string{strings.Repeat("é", 1e5)}}, "status", "--live")
+	if len(stderr) > maxText+20 || !utf8.ValidString(stderr) || !strings.HasSuffix(stderr, "é …\n") {
+		t.Errorf("%d octets", len(stderr))
 	}
 }
