@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +21,9 @@ type machine struct {
 	t   *testing.T
 	pid string // of its systemd
 }
+
+// forbidden is what the kernel says where privileges are missing, whoever one is.
+var forbidden = regexp.MustCompile(`(?i)permission denied|operation not permitted`)
 
 // boot returns when the machine is up. It needs root.
 func boot(t *testing.T) *machine {
@@ -46,16 +50,21 @@ func boot(t *testing.T) *machine {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
+	var outer int
+	if _, err := fmt.Fscan(stdout, &outer); err != nil {
+		life.Close()
+		c.Wait()
+		if forbidden.MatchString(said.String()) {
+			t.Skipf("root may not mount here, or make namespaces, as in some containers; a machine takes both:\n%s", said.String())
+		}
+		t.Fatalf("the machine did not begin: %v\n%s", err, said.String())
+	}
 	t.Cleanup(func() {
 		life.Close()
 		if err := c.Wait(); err != nil {
 			t.Errorf("the machine: %v\n%s", err, said.String())
 		}
 	})
-	var outer int
-	if _, err := fmt.Fscan(stdout, &outer); err != nil {
-		t.Fatalf("the machine did not begin: %v\n%s", err, said.String())
-	}
 	m := &machine{t: t}
 	until(t, "the machine to be up", func() bool {
 		child, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", outer, outer))
