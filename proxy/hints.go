@@ -113,6 +113,7 @@ var advices = []advice{
 	{outcome: BackendUnreachable, hint: "no mail server spoke: look whether one runs at servers of this listener's backend"},
 
 	// Both talk.
+	{outcome: BackendClosed, when: isForbidden, hint: "the mail server ended the session at a command that it forbids: mostly somebody who speaks HTTP to it, nothing to do; if the client is a mail program of yours, error has the mail server's words"},
 	{outcome: BackendClosed, when: isGoodbye, hint: "the mail server ended the session in the words in error: a limit or time-out of its own, or it was stopped; its log has the reason"},
 	{outcome: BackendClosed, phase: PhaseBody, when: is(errBackendSilent), hint: "the mail server took no more of a message for timeouts.body: look for a full disk, a slow content filter or a stopped process there"},
 	{outcome: BackendClosed, when: is(errBackendSilent), hint: "no reply within timeouts.reply: look for a slow content filter, DNS or a full disk at the mail server; clients try again"},
@@ -185,6 +186,12 @@ func isTimeout(err error) bool {
 func isGoodbye(err error) bool {
 	var e goodbye
 	return errors.As(err, &e)
+}
+
+// isForbidden is for 221 to what is not QUIT: see passLast.
+func isForbidden(err error) bool {
+	var e goodbye
+	return errors.As(err, &e) && strings.HasPrefix(e.words, "221")
 }
 
 func isForNow(err error) bool {

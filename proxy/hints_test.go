@@ -229,6 +229,7 @@ var stagedFailures = []staged{
 	{name: "backend stuck in a message", mode: Opportunistic, mta: deafAfterDATA, client: say("DATA\r\ntext\r\n.\r\n"), hint: "no more of a message"},
 	{name: "backend crashed", mode: Opportunistic, mta: func(_ *stage, c net.Conn) { io.WriteString(c, "220 mta\r\n"); io.ReadFull(c, make([]byte, 4)) }, client: say("NOOP\r\n"), hint: "crashed"},
 	{name: "backend said 421", mode: Opportunistic, mta: script(answers{0, "421 4.3.0 bye\r\n"}), client: say("NOOP\r\n"), hint: "in the words in error"},
+	{name: "backend left with 221", mode: Opportunistic, mta: script(answers{0, "221 2.7.0 I can break rules, too\r\n"}), client: say("NOOP\r\n"), hint: "a command that it forbids"},
 	{name: "a reply too many", mode: Opportunistic, mta: script(answers{0, "250 ok\r\n250 ok\r\n"}), client: say("NOOP\r\n"), hint: "a reply too many"},
 
 	{name: "client idle", mode: Opportunistic, mta: agreeable, hint: "timeouts.command: a client"},

@@ -50,7 +50,7 @@ func (r *relay) handBack(owed, mail int, verb smtp.Verb) error {
 			r.transaction = code/100 == 2
 		}
 	}
-	return r.passLast(scanned)
+	return r.passLast(scanned, verb)
 }
 
 // goesOn reports whether a command may be answered by "go on": 354 to DATA, and
@@ -83,7 +83,7 @@ func (r *relay) handBackEHLO(first bool) error {
 		return r.unasked()
 	}
 	if r.replies.Code != 250 {
-		return r.passLast(n)
+		return r.passLast(n, smtp.EHLO)
 	}
 	if first {
 		r.s.listener.Backend.Served(r.server)
@@ -138,19 +138,21 @@ func (r *relay) pass(n int) error {
 }
 
 // passLast hands back the last octets that are owed; a backend that has said
-// more than that is out of step.
-func (r *relay) passLast(n int) error {
+// more than that is out of step. It may leave with 421 at any time (RFC 5321
+// section 3.8); Postfix leaves with 221 when it is spoken to in HTTP.
+func (r *relay) passLast(n int, verb smtp.Verb) error {
 	if r.s.settings.debug {
 		r.s.server.log().Debug("reply", zap.String("session", r.s.rec.Session), zap.Int("code", r.replies.Code))
 	}
 	var words string
-	if r.replies.Code == 421 {
+	leaves := r.replies.Code == 421 || r.replies.Code == 221 && verb != smtp.QUIT
+	if leaves {
 		words = printable(lastLine(r.out.bytes()[:n]))
 	}
 	if err := r.pass(n); err != nil {
 		return err
 	}
-	if r.replies.Code == 421 {
+	if leaves {
 		return &end{outcome: BackendClosed, err: goodbye{words}}
 	}
 	if !r.out.empty() {
