@@ -17,7 +17,7 @@ import (
 func (p program) runCommand() *cobra.Command {
 	var from origin
 	c := &cobra.Command{
-		Use:     "run [-c FILE] | run --domain NAME --backend HOST:PORT [--email ADDRESS]",
+		Use:     "run [-c FILE] | run --domain NAME --backend HOST:PORT [--proxy-protocol VERSION] [--email ADDRESS]",
 		Short:   "Serve",
 		GroupID: "serve",
 		Long: `run serves until it is told to stop: with a configuration file, or without one
