@@ -5,7 +5,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -112,35 +111,27 @@ func TestReloadTakesWhatTheOneBeforeFoundHalf(t *testing.T) {
 	}
 }
 
-// A poll that takes the new pair while a reload reads the files must not make
-// the reload see the old one coming back. Run it with -race.
+// A poll that takes the new pair just before a reload reads the files must not
+// make the reload see the old one coming back. It is tried a few times, since
+// nothing forces the reload to begin while the poll is at work.
 func TestReloadBesideThePoll(t *testing.T) {
 	ca := newPKI(t)
 	name := []string{"a.example.org"}
 	pair := ca.files(spec{names: name})
-	key := newKey(t, false)
-	ca.write(pair, spec{names: name, key: key})
-	s, _ := open(t, Options{Entries: pairs(pair), PollInterval: time.Millisecond})
-	run(t, s)
-	stop := make(chan struct{})
-	var writer sync.WaitGroup
-	writer.Go(func() {
-		for to := 90 * day; ; to += day {
-			select {
-			case <-stop:
-				return
-			default:
-				cert, _ := ca.issue(spec{names: name, key: key, to: to})
-				writeFile(t, pair.CertFile+".tmp", cert)
-				must(t, os.Rename(pair.CertFile+".tmp", pair.CertFile))
-			}
-		}
-	})
-	for range 200 {
-		if err := tryReload(s, pair); err != nil && !strings.Contains(err.Error(), errUnderway.Error()) {
-			t.Error(err)
+	writeFile(t, pair.CertFile, slices.Concat(mustRead(t, pair.CertFile), mustRead(t, pair.KeyFile)))
+	pair.KeyFile = pair.CertFile // both are swapped at once
+	s, _ := open(t, Options{Entries: pairs(pair)})
+	for i := range 5 {
+		done := make(chan error, 1)
+		s.mu.Lock()
+		go func() { done <- tryReload(s, pair) }()
+		cert, key := ca.issue(spec{names: name, rsa: true, to: 91*day + time.Duration(i)*day}) // takes its time
+		writeFile(t, pair.CertFile+".tmp", slices.Concat(cert, key))
+		must(t, os.Rename(pair.CertFile+".tmp", pair.CertFile))
+		took := s.keepers[0].look()
+		s.mu.Unlock()
+		if err := <-done; err != nil || !took {
+			t.Fatalf("taken: %t, reload: %v", took, err)
 		}
 	}
-	close(stop)
-	writer.Wait()
 }
