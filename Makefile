@@ -2,7 +2,7 @@
 # for that (as root, or by sudo); `make help` lists the rest.
 
 GO      ?= go
-FUZZ    ?= 5s
+FUZZ    ?= 3s
 VULNDB  ?= https://vuln.go.dev
 
 .PHONY: help build test race lint vuln cross fuzz bench package release clean tools image
@@ -42,7 +42,7 @@ cross: ## the program compiles for the other systems
 	GOOS=darwin $(GO) build -trimpath -o /dev/null ./cmd/smtpseal
 	GOOS=windows $(GO) build -trimpath -o /dev/null ./cmd/smtpseal
 
-fuzz: ## every fuzz target for FUZZ=5s
+fuzz: ## every fuzz target for FUZZ=3s
 	@GO=$(GO) ./test/fuzz.sh $(FUZZ)
 
 bench: ## beside a naive proxy and HAProxy; takes long, wants a quiet machine
