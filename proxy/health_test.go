@@ -33,7 +33,7 @@ func TestSessionsTellOfHealth(t *testing.T) {
 		{"closed", say(""), backend.V2, "greeting: the backend closed"},
 		{"silent", func(_ *stage, c net.Conn) { io.Copy(io.Discard, c) }, backend.V2, "greeting: the backend did not greet"},
 		{"said too much", say("220 mta\r\n500 what?\r\n"), backend.V2, "greeting: the backend spoke again"},
-		{"no SMTP", say("hello\r\n"), backend.V2, "greeting: "},
+		{"no SMTP", say("hello\r\n"), backend.V2, `"hello"`},
 		{"another code", say("250 mta\r\n"), backend.V2, `"250 mta"`},
 		{"knows no EHLO", confused, backend.V2, "EHLO: the backend does not know EHLO"},
 		{"does not want this client", say("421 4.7.0 too many connections from you\r\n"), backend.V2, unknown},

@@ -110,7 +110,7 @@ func (r *relay) wholeReply() (n int, err error) {
 	for {
 		k, last, err := r.replies.Line(r.out.bytes()[n:])
 		if err != nil {
-			return 0, r.notSMTP(err)
+			return 0, r.notSMTP(fmt.Errorf("%w: %q", err, printable(firstLine(r.out.bytes()[n:]))))
 		}
 		if n += k; last {
 			return n, nil

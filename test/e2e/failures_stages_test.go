@@ -120,6 +120,7 @@ var backendFailures = []failure{
 	{"it is no mail server", toBackend(mta.Config{Proxy: mta.V2, Greeting: "* OK IMAP4rev1 ready\r\n"}, "", "<< 421")},
 	{"it dies in mid-message", toBackend(failing(mta.Fault{At: mta.Body, Octets: 3, Then: mta.Reset}), "", letter+"> DATA\n<< 354\n> body\n> .\n<< 421")},
 	{"it ends a session with 421", toBackend(failing(mta.Fault{At: "MAIL", Say: "421 4.3.2 stopping\r\n", Then: mta.Close}), "", "<< 220\n> EHLO x\n<< 250\n> MAIL FROM:<a@example.org>\n<< 421")},
+	{"it forbids a command", toBackend(failing(mta.Fault{At: "NOOP", Say: "221 2.7.0 I can break rules, too\r\n", Then: mta.Close}), "", "<< 220\n> EHLO x\n<< 250\n> NOOP\n<< 221")},
 	{"it does not answer", toBackend(failing(mta.Fault{At: "RCPT", Then: mta.Stall}), "", "<< 220\n> EHLO x\n<< 250\n> MAIL FROM:<a@example.org>\n<< 250\n> RCPT TO:<b@example.test>\n<< 421")},
 	{"it takes no more of a message", func(s *scene) {
 		s.Server, s.Timeouts = mta.Start(s.t, failing(mta.Fault{At: mta.Body, Octets: 1, Then: mta.Stall})).Addr(), "body: 1s, reply: 30s"
