@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -293,8 +294,8 @@ var limitFailures = []failure{
 		conn := s.dial(s.t, submission, "")
 		client := talk.With(s.t, conn)
 		client.Play("<< 220\n> EHLO x\n<< 250\n> STARTTLS\n<< 220")
+		give := s.takeDescriptors() // it dials as soon as it has shaken hands
 		client.StartTLS(s.tls())
-		give := s.takeDescriptors()
 		client.Play("> EHLO x\n<< 421")
 		s.session(conn.LocalAddr())
 		give()
@@ -305,11 +306,10 @@ var limitFailures = []failure{
 	}},
 }
 
-// takeDescriptors leaves the process none, until the returned function is called.
-func (s *scene) takeDescriptors() (give func()) {
+// numbers are those of the descriptors that the process has.
+func (s *scene) numbers() map[int]bool {
 	s.t.Helper()
-	pid := s.command.Process.Pid
-	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.command.Process.Pid))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -318,6 +318,20 @@ func (s *scene) takeDescriptors() (give func()) {
 		n, _ := strconv.Atoi(fd.Name())
 		used[n] = true
 	}
+	return used
+}
+
+// takeDescriptors leaves the process none, until the returned function is called.
+func (s *scene) takeDescriptors() (give func()) {
+	s.t.Helper()
+	pid := s.command.Process.Pid
+	used := s.numbers()
+	until(s.t, "nothing to be opened or closed any more", 20*time.Second, func() bool {
+		before := used
+		time.Sleep(200 * time.Millisecond) // one that is closed behind our back would be one to spare
+		used = s.numbers()
+		return maps.Equal(before, used)
+	})
 	free := 0
 	for used[free] {
 		free++
