@@ -22,6 +22,7 @@ import (
 type service struct {
 	log      *zap.Logger
 	from     source
+	file     string // as from has it at the start
 	began    time.Time
 	server   *proxy.Server
 	counters proxy.Counters
@@ -79,7 +80,7 @@ type outside struct {
 // with stop.
 func start(ctx context.Context, c *config.Config, o outside) (*service, error) {
 	s := &service{
-		log: o.log, from: o.from, relevel: o.relevel, inherited: o.inherited,
+		log: o.log, from: o.from, file: o.from.path(), relevel: o.relevel, inherited: o.inherited,
 		began: time.Now(), tickets: certs.NewTickets(), changing: make(chan struct{}, 1),
 	}
 	if s.inherited == nil {

@@ -21,7 +21,7 @@ func (s *service) status() admin.Status {
 		State:            admin.Ready,
 		Build:            admin.Build{Version: info.Version, Commit: info.Revision, Go: info.Go},
 		Hostname:         now.hostname,
-		Config:           s.from.path(),
+		Config:           s.file,
 		Started:          s.began,
 		Now:              time.Now(),
 		PID:              os.Getpid(),
