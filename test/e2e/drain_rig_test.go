@@ -10,11 +10,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -28,19 +26,7 @@ import (
 func serveFile(t *testing.T, path string) *process {
 	t.Helper()
 	p := &process{t: t, addrs: map[string]string{}, changed: make(chan struct{}), read: make(chan struct{})}
-	p.command = exec.Command(binary, "run", "-c", path)
-	p.command.Env = append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
-	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stderr, err := p.command.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go p.readLog(stderr)
-	t.Cleanup(p.stop)
-	p.wait("the process to be ready", func() bool { return p.find("ready", nil) != nil })
+	p.run(path)
 	return p
 }
 

@@ -79,19 +79,7 @@ func start(t *testing.T, s setup) *process {
 	if err := os.WriteFile(file, []byte(p.config(s, dir)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.command = exec.Command(binary, "run", "-c", file)
-	p.command.Env = append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
-	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that panics stops nothing
-	stderr, err := p.command.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go p.readLog(stderr)
-	t.Cleanup(p.stop)
-	p.wait("the process to be ready", func() bool { return p.find("ready", nil) != nil })
+	p.run(file)
 	p.rootFile = filepath.Join(dir, "storage", "internal", "root.crt")
 	pem, err := os.ReadFile(p.rootFile)
 	if err != nil {
@@ -103,6 +91,25 @@ func start(t *testing.T, s setup) *process {
 	}
 	p.idle = p.descriptors()
 	return p
+}
+
+// run starts the process with a configuration, until the test ends, and returns
+// when it is ready.
+func (p *process) run(file string) {
+	p.t.Helper()
+	p.command = exec.Command(binary, "run", "-c", file)
+	p.command.Env = append(os.Environ(), "GORACE=halt_on_error=1 atexit_sleep_ms=0")
+	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that panics stops nothing
+	stderr, err := p.command.StderrPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.command.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	go p.readLog(stderr)
+	p.t.Cleanup(p.stop)
+	p.wait("the process to be ready", func() bool { return p.find("ready", nil) != nil })
 }
 
 func (p *process) config(s setup, dir string) string {
